@@ -1,0 +1,24 @@
+//! The data port: bulk bytes in and out.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`listen`] | takes connections, shakes hands, starts conversations |
+//! | [`grant`] | decides whether a write may begin |
+//! | [`write`] | one write from `OpenWrite` to `SealReply`: receives, replies |
+//! | [`local`] | carries out a write's steps on this server's disk, in order |
+//! | [`forward`] | the next member of the pipeline |
+//! | [`progress`] | how far a write has come here and behind, and so what may be acknowledged; pure |
+//! | [`read`] | reads |
+//! | [`streams`] | the writes under way, so that a fence cuts them off |
+//! | [`buffers`] | packet buffers, bounded and used again |
+
+pub(crate) mod buffers;
+mod forward;
+mod grant;
+pub(crate) mod limits;
+pub(crate) mod listen;
+mod local;
+mod progress;
+mod read;
+pub(crate) mod streams;
+mod write;

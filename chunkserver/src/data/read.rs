@@ -1,0 +1,121 @@
+//! Reads.
+
+use std::sync::atomic::Ordering;
+
+use quarry_client::frames::ConnWriter;
+use quarry_proto::{WireError, v1};
+use quarry_types::{
+    ChunkId, Crc32, ErrorCode,
+    limits::{BLOCK_BYTES, PACKET_BYTES},
+};
+use tracing::{debug, info};
+
+use super::listen::{clean_request_id, send, tell};
+use crate::{
+    server::Context,
+    store::{ReplicaReader, StoreError},
+};
+
+/// Serves one read. `false` when the connection is of no further use.
+pub(super) async fn serve(context: &Context, writer: &mut ConnWriter, read: v1::Read) -> bool {
+    // Each read holds a buffer or two: past the limit it waits, and the caller's deadline decides how long.
+    let Ok(_permit) = context.reads.acquire().await else {
+        return false;
+    };
+    context.active_reads.fetch_add(1, Ordering::Relaxed);
+    let answered = answer(context, writer, &read).await;
+    context.active_reads.fetch_sub(1, Ordering::Relaxed);
+    let request_id = clean_request_id(&read.request_id);
+    match answered {
+        Ok(()) => {
+            debug!(chunk = read.chunk, request_id, offset = read.offset, bytes = read.bytes, "read");
+            true
+        }
+        Err(Stopped::Refused(error)) => {
+            info!(chunk = read.chunk, request_id, code = %error.code, "read refused: {error}");
+            tell(context, writer, &error.of_server(context.server)).await
+        }
+        Err(Stopped::Gone(error)) => {
+            debug!(chunk = read.chunk, request_id, "the reader went away: {error}");
+            false
+        }
+    }
+}
+
+enum Stopped {
+    /// The caller is to be told.
+    Refused(WireError),
+    /// The caller cannot be told.
+    Gone(WireError),
+}
+
+impl From<StoreError> for Stopped {
+    fn from(from: StoreError) -> Self {
+        Stopped::Refused(from.into())
+    }
+}
+
+async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> Result<(), Stopped> {
+    let chunk = ChunkId(read.chunk);
+    let reader = if read.open {
+        context.store.open_reader(chunk).await?
+    } else {
+        context.store.reader(chunk, read.length, Crc32(read.crc)).await?
+    };
+    let readable = reader.readable();
+    let end = read.offset.saturating_add(read.bytes).min(readable);
+    if read.offset > readable {
+        // Of an open chunk the caller may be ahead of what all members have: it gets nothing yet.
+        return if read.open { finish(context, writer, readable).await } else { Err(past_end(chunk, read, readable)) };
+    }
+    let mut at = read.offset - read.offset % BLOCK_BYTES;
+    if read.bytes == 0 {
+        at = end;
+    }
+    let mut next = if at < end { Some(piece(&reader, at, end).await?) } else { None };
+    while let Some((data, block_crcs)) = next.take() {
+        if data.is_empty() {
+            break;
+        }
+        let offset = at;
+        at += data.len() as u64;
+        // The disk works on the next blocks while these leave.
+        let (sent, following) = futures::join!(send_data(context, writer, offset, &data, block_crcs), async {
+            if at < end { Some(piece(&reader, at, end).await) } else { None }
+        });
+        sent.map_err(Stopped::Gone)?;
+        next = following.transpose()?;
+    }
+    finish(context, writer, readable).await
+}
+
+async fn piece(reader: &ReplicaReader, at: u64, end: u64) -> Result<(bytes::Bytes, Vec<Crc32>), StoreError> {
+    let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
+    reader.read(at, wanted).await
+}
+
+async fn send_data(
+    context: &Context,
+    writer: &mut ConnWriter,
+    offset: u64,
+    data: &[u8],
+    block_crcs: Vec<Crc32>,
+) -> Result<(), WireError> {
+    let meta = v1::ReadData { offset, block_crcs: block_crcs.into_iter().map(|crc| crc.0).collect() };
+    let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    super::listen::timed(context, async {
+        writer.begin(meta, bytes).await?;
+        writer.payload(data).await?;
+        writer.flush().await
+    })
+    .await
+}
+
+async fn finish(context: &Context, writer: &mut ConnWriter, readable: u64) -> Result<(), Stopped> {
+    send(context, writer, v1::ReadEnd { readable }).await.map_err(Stopped::Gone)
+}
+
+fn past_end(chunk: ChunkId, read: &v1::Read, readable: u64) -> Stopped {
+    let message = format!("chunk {chunk} has {readable} bytes, and the read begins at {}", read.offset);
+    Stopped::Refused(WireError::new(ErrorCode::InvalidArgument, message))
+}

@@ -1,0 +1,332 @@
+//! The chunk store: replicas in the data directories of one server.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`open`], [`recover`] | bring the directories into service, and the replicas back from a crash |
+//! | [`create`], [`write`] | a replica's writing life |
+//! | [`fence`], [`commit`], [`remove`] | its ends: fenced, sealed, deleted; tombstones |
+//! | [`read`] | reads and checks |
+//! | [`adopt`] | which master is followed |
+//! | [`dir`], [`index`], [`file`], [`cache`] | one data directory, its index, one chunk file, files kept open |
+//! | [`replica`], [`shared`] | one replica in memory; what all operations share |
+//! | [`sync_points`] | every sync, and what breaks without it |
+//!
+//! The work itself is written in blocking style; the methods of [`Store`] hand it to `World::blocking`. A replica's lock
+//! is held while its file and its record change, so that what is acknowledged and what is fenced never overlap (S5).
+
+mod adopt;
+mod cache;
+mod commit;
+mod config;
+mod create;
+mod dir;
+mod error;
+mod fence;
+mod file;
+mod index;
+mod open;
+mod read;
+mod recover;
+mod remove;
+mod replica;
+mod shared;
+pub mod sync_points;
+mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cache::OpenFile;
+pub use config::{Counts, DirConfig, DiskStatus, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX, StoreConfig};
+use dir::lock;
+pub use error::StoreError;
+pub use quarry_chunkserver_core::{
+    Durability,
+    inventory::{Change, ReplicaItem},
+};
+use quarry_env::World;
+use quarry_types::{ChunkId, ClusterId, Crc32, Leadership, Receipt, ReplicaState};
+use replica::Replica;
+use shared::Shared;
+
+/// The chunk store. Cheap to clone. Dropping a future of its methods does not stop the work.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+/// Runs blocking work of the store.
+async fn work<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    job: impl FnOnce(&Arc<Shared>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let mine = Arc::clone(shared);
+    shared.world.blocking.run(move || job(&mine)).await?
+}
+
+impl Store {
+    /// Opens the data directories, finishes what a crash interrupted and fences what was open (S1).
+    ///
+    /// # Errors
+    /// Another cluster's, another server's, a newer or a locked directory is refused. A directory whose disk fails is
+    /// left out as long as one works.
+    pub async fn open(world: World, config: StoreConfig) -> Result<Store, StoreError> {
+        let blocking = Arc::clone(&world.blocking);
+        let opened = blocking.run(move || {
+            let shared = Shared::open(world, &config)?;
+            shared.recover();
+            Ok(Store(Arc::new(shared)))
+        });
+        opened.await?
+    }
+
+    /// Who this server is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let cluster = lock(&self.0.state).cluster;
+        Identity { cluster, server: self.0.server, start_counter: self.0.start_counter }
+    }
+
+    /// The master this server follows; absent before the first.
+    #[must_use]
+    pub fn leadership(&self) -> Option<Leadership> {
+        lock(&self.0.state).leadership
+    }
+
+    /// Follows a master: persists the cluster (the first time) and its leadership before returning. The caller has
+    /// verified the signature.
+    ///
+    /// # Errors
+    /// StaleLeader for an older or a sibling leadership, Mismatch for another cluster.
+    pub async fn adopt(&self, cluster: ClusterId, leadership: Leadership) -> Result<(), StoreError> {
+        work(&self.0, move |shared| shared.adopt(cluster, leadership)).await
+    }
+
+    /// Begins a replica of at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// Fenced when the chunk was fenced, deleted or created here before; NoSpace; Busy; Unavailable before the first
+    /// [`Store::adopt`].
+    pub async fn create(&self, chunk: ChunkId, limit_bytes: u64) -> Result<ReplicaWriter, StoreError> {
+        let replica = work(&self.0, move |shared| shared.create(chunk, limit_bytes)).await?;
+        Ok(ReplicaWriter { shared: Arc::clone(&self.0), replica })
+    }
+
+    /// Refuses further writes for good, makes durable what is there, and says what it is. Of a chunk that was never
+    /// here it leaves a durable tombstone and states length 0 (S5).
+    ///
+    /// # Errors
+    /// Corrupt for a quarantined replica, DiskFailed when what the disk has is unknown.
+    pub async fn fence(&self, chunk: ChunkId) -> Result<Receipt, StoreError> {
+        work(&self.0, move |shared| shared.fence(chunk)).await
+    }
+
+    /// Seals the replica as the master committed it; a longer one that agrees so far is cut (S2).
+    ///
+    /// # Errors
+    /// NoReplica; Mismatch when the replica is shorter or was sealed otherwise; Corrupt when it differs (it is then
+    /// quarantined).
+    pub async fn commit_seal(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
+        work(&self.0, move |shared| shared.commit_seal(chunk, length, crc)).await
+    }
+
+    /// Removes the replica, whatever its state, and leaves a durable tombstone (S6).
+    ///
+    /// # Errors
+    /// DiskFailed.
+    pub async fn delete(&self, chunk: ChunkId) -> Result<(), StoreError> {
+        work(&self.0, move |shared| shared.delete(chunk)).await
+    }
+
+    /// Reads the whole replica and compares it with its checksums and with the committed seal; quarantines what differs.
+    ///
+    /// # Errors
+    /// NoReplica; Mismatch when it was never sealed like this; Corrupt.
+    pub async fn verify(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
+        work(&self.0, move |shared| shared.verify(chunk, length, crc)).await
+    }
+
+    /// Reads a settled replica with exactly this length and CRC.
+    ///
+    /// # Errors
+    /// NoReplica; Mismatch; Corrupt (the replica is then quarantined).
+    pub async fn reader(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<ReplicaReader, StoreError> {
+        let (replica, file) = work(&self.0, move |shared| shared.open_settled(chunk, length, crc)).await?;
+        let source = file.map_or(Source::Empty, Source::Settled);
+        Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source })
+    }
+
+    /// Reads a replica that is being written, up to what every member has.
+    ///
+    /// # Errors
+    /// NoReplica; Fenced when it is not open any more: the master knows its seal.
+    pub async fn open_reader(&self, chunk: ChunkId) -> Result<ReplicaReader, StoreError> {
+        let replica = work(&self.0, move |shared| shared.find_open(chunk)).await?;
+        Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source: Source::Open })
+    }
+
+    /// All replicas, by chunk, and the number they hold at.
+    #[must_use]
+    pub fn inventory(&self) -> (u64, Vec<ReplicaItem>) {
+        let state = lock(&self.0.state);
+        (state.inventory.number(), state.inventory.items().collect())
+    }
+
+    /// The changes after `number` and the number they lead to; `None` when a full report is needed.
+    #[must_use]
+    pub fn changes_since(&self, number: u64) -> Option<(u64, Vec<Change>)> {
+        let state = lock(&self.0.state);
+        Some((state.inventory.number(), state.inventory.changes_since(number)?))
+    }
+
+    /// The inventory's number and its digest at it.
+    #[must_use]
+    pub fn digest(&self) -> (u64, u64) {
+        let state = lock(&self.0.state);
+        (state.inventory.number(), state.inventory.digest())
+    }
+
+    /// How many replicas there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let state = lock(&self.0.state);
+        Counts {
+            replicas: state.inventory.len(),
+            open: state.inventory.count(ReplicaState::Open),
+            quarantined: state.inventory.count(ReplicaState::Quarantined),
+            tombstones: state.tombstones.len() as u64,
+        }
+    }
+
+    /// The data directories, as the file systems answer now.
+    ///
+    /// # Errors
+    /// Unavailable while the process stops.
+    pub async fn disks(&self) -> Result<Vec<DiskStatus>, StoreError> {
+        let disks = |shared: &Arc<Shared>| Ok(shared.dirs.iter().map(|dir| dir.status(&*shared.world.disk)).collect());
+        work(&self.0, disks).await
+    }
+
+    /// No open chunk has an id below `watermark`: tombstones below it go, and such chunks are refused from now on.
+    ///
+    /// # Errors
+    /// DiskFailed.
+    pub async fn watermark(&self, watermark: ChunkId) -> Result<(), StoreError> {
+        if watermark <= lock(&self.0.state).watermark {
+            return Ok(());
+        }
+        work(&self.0, move |shared| shared.set_watermark(watermark)).await
+    }
+
+    /// Touches every disk in service.
+    ///
+    /// # Errors
+    /// DiskFailed when none answers.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        work(&self.0, |shared| shared.probe()).await
+    }
+}
+
+/// The one writer of an open replica. Dropping it leaves the replica open: only a fence or a restart ends it.
+pub struct ReplicaWriter {
+    shared: Arc<Shared>,
+    replica: Arc<Replica>,
+}
+
+impl ReplicaWriter {
+    /// The chunk.
+    #[must_use]
+    pub fn chunk(&self) -> ChunkId {
+        self.replica.chunk
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.replica.written()
+    }
+
+    /// Writes `data` at `offset`, which must be [`ReplicaWriter::length`]. `pieces` are the CRC and length of each piece
+    /// as `quarry_types::sums::pieces` cuts them; the data is verified against them first and nothing is written when one
+    /// is wrong.
+    ///
+    /// # Errors
+    /// Fenced; Corrupt; InvalidArgument; NoSpace; DiskFailed. After an error that came from the disk only a fence helps.
+    pub async fn append(&self, offset: u64, pieces: &[(Crc32, u64)], data: Bytes) -> Result<(), StoreError> {
+        let replica = Arc::clone(&self.replica);
+        let pieces = pieces.to_vec();
+        work(&self.shared, move |shared| shared.append(&replica, offset, &pieces, &data)).await
+    }
+
+    /// Makes everything up to `length` durable, which must have been written (with buffered durability it only checks that).
+    ///
+    /// # Errors
+    /// Fenced; InvalidArgument; DiskFailed.
+    pub async fn flush(&self, length: u64) -> Result<(), StoreError> {
+        let replica = Arc::clone(&self.replica);
+        work(&self.shared, move |shared| shared.flush(&replica, length)).await
+    }
+
+    /// Ends the replica at `length`, which must be all that was written, with the CRC of all. The receipt is durable,
+    /// except with buffered durability.
+    ///
+    /// # Errors
+    /// Fenced; Mismatch; DiskFailed.
+    pub async fn seal(&self, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
+        let replica = Arc::clone(&self.replica);
+        work(&self.shared, move |shared| shared.seal(&replica, length, crc)).await
+    }
+
+    /// Every member has the chunk up to `length`: readers may go that far.
+    pub fn set_acked(&self, length: u64) {
+        lock(&self.replica.progress).ack(length);
+    }
+}
+
+/// Reads one replica.
+pub struct ReplicaReader {
+    shared: Arc<Shared>,
+    replica: Arc<Replica>,
+    source: Source,
+}
+
+/// What a reader reads.
+enum Source {
+    /// A settled replica of no bytes.
+    Empty,
+    /// A settled replica.
+    Settled(Arc<OpenFile>),
+    /// A replica that is being written.
+    Open,
+}
+
+impl ReplicaReader {
+    /// How far the replica may be read now. Of a settled replica this is its length; of an open one it grows.
+    #[must_use]
+    pub fn readable(&self) -> u64 {
+        match &self.source {
+            Source::Empty => 0,
+            Source::Settled(file) => file.sums.length(),
+            Source::Open => lock(&self.replica.progress).readable().0,
+        }
+    }
+
+    /// Reads whole blocks from `offset`, a multiple of the block size, at most `max_bytes` (at least one block), up to
+    /// [`ReplicaReader::readable`]. Returns the data with the stored CRC of each block: the reader at the far end
+    /// verifies them, they are not compared here (S3). Empty at the end.
+    ///
+    /// # Errors
+    /// InvalidArgument; NoReplica; Fenced; Corrupt; DiskFailed.
+    pub async fn read(&self, offset: u64, max_bytes: u64) -> Result<(Bytes, Vec<Crc32>), StoreError> {
+        let replica = Arc::clone(&self.replica);
+        match &self.source {
+            Source::Empty => Ok((Bytes::new(), Vec::new())),
+            Source::Settled(file) => {
+                let file = Arc::clone(file);
+                work(&self.shared, move |shared| shared.read(&replica, &file, offset, max_bytes)).await
+            }
+            Source::Open => work(&self.shared, move |shared| shared.read_open(&replica, offset, max_bytes)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Opening the data directories.
+//!
+//! A wrong directory (another cluster's, another server's, a newer format, one in use) refuses the start: the operator has
+//! mixed something up, and going on could lose data. A broken disk does not: it only takes its own chunks with it.
+
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+
+use quarry_chunkserver_core::{
+    identity::{DirIdentity, IDENTITY_BYTES},
+    inventory::{DigestKey, Inventory},
+};
+use quarry_env::{Disk, World};
+use quarry_types::{ChunkId, ClusterId, ErrorCode, Leadership, ServerId, ids::LeadershipRefusal};
+use uuid::Uuid;
+
+use super::{
+    DirConfig, StoreConfig, StoreError,
+    dir::{self, Dir, DirLock},
+    index::{Changes, Index, Meta},
+    shared::{Shared, State},
+    sync_points,
+};
+
+/// Name of the identity file.
+pub(super) const IDENTITY: &str = "IDENTITY";
+/// A newer format's identity may be longer; it is read far enough to say so.
+pub(super) const IDENTITY_LIMIT: usize = 64 * IDENTITY_BYTES;
+
+const LOCK: &str = "LOCK";
+const INDEX: &str = "index";
+
+/// A directory whose lock we hold and whose identity was read.
+struct Found<'a> {
+    config: &'a DirConfig,
+    lock: DirLock,
+    /// Absent in a directory that is new.
+    identity: Option<DirIdentity>,
+}
+
+/// Why a directory was not opened.
+enum Trouble {
+    /// The start is refused.
+    Refused(StoreError),
+    /// The disk failed.
+    Broken(String),
+}
+
+fn refused(path: &Path, what: &str) -> Trouble {
+    Trouble::Refused(StoreError::new(ErrorCode::Mismatch, format!("data directory {}: {what}", path.display())))
+}
+
+fn broken(path: &Path, doing: &str) -> impl Fn(io::Error) -> Trouble {
+    let (path, doing) = (path.to_owned(), doing.to_owned());
+    move |error| Trouble::Broken(StoreError::io(&path, &doing, &error).to_string())
+}
+
+impl Shared {
+    /// Everything except the recovery of replicas.
+    pub(super) fn open(world: World, config: &StoreConfig) -> Result<Self, StoreError> {
+        let mut found = Vec::new();
+        let mut dirs = Vec::new();
+        for config in &config.dirs {
+            match look(&*world.disk, config) {
+                Ok(dir) => found.push(dir),
+                Err(Trouble::Refused(error)) => return Err(error),
+                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, None, why))),
+            }
+        }
+        let (server, cluster) = agree(&world, &found, !dirs.is_empty())?;
+        let mut metas = Vec::new();
+        for dir in found {
+            let config = dir.config;
+            let id = dir.identity.map(|i| i.directory);
+            match bring_up(&world, dir) {
+                Ok((dir, meta, is_new)) => metas.push((Arc::new(dir), meta, is_new)),
+                Err(Trouble::Refused(error)) => return Err(error),
+                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, id, why))),
+            }
+        }
+        let start = Start::of(&metas)?;
+        for (dir, meta, is_new) in &metas {
+            let identity = DirIdentity { cluster, server, directory: dir.id.unwrap_or_default() };
+            if let Err(why) = start.persist(&world, dir, meta, identity, *is_new) {
+                dir.fail(&why.to_string());
+            }
+        }
+        dirs.extend(metas.into_iter().map(|(dir, ..)| dir));
+        dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        if !dirs.iter().any(|dir| dir.works()) {
+            return Err(no_directory(&dirs));
+        }
+        let here: BTreeSet<_> = dirs.iter().filter(|dir| dir.works()).filter_map(|dir| dir.id).collect();
+        let forgetful = dirs.iter().any(|dir| !dir.works()) || start.roster.iter().any(|id| !here.contains(id));
+        if forgetful {
+            tracing::error!(
+                "a data directory that this chunkserver once had is missing or failed: chunks that are not found here may be \
+                 there, so fences of unknown chunks are answered with an error"
+            );
+        }
+        Ok(Shared {
+            state: std::sync::Mutex::new(State {
+                cluster,
+                leadership: start.leadership,
+                replicas: Default::default(),
+                tombstones: Default::default(),
+                watermark: start.watermark,
+                inventory: Inventory::new(DigestKey::new(&config.key, server)),
+                open: 0,
+            }),
+            world,
+            durability: config.durability,
+            server,
+            start_counter: start.counter,
+            dirs,
+            forgetful,
+            files: Default::default(),
+            adopting: Default::default(),
+        })
+    }
+}
+
+fn no_directory(dirs: &[Arc<Dir>]) -> StoreError {
+    let why: Vec<_> = dirs.iter().filter_map(|dir| dir.index().err()).map(|e| e.to_string()).collect();
+    let why = if why.is_empty() { "none was given; name one with --data".to_owned() } else { why.join("; ") };
+    StoreError::new(ErrorCode::DiskFailed, format!("no data directory can be used: {why}"))
+}
+
+/// Locks a directory and reads whose it is. Changes nothing in one that is in use.
+fn look<'a>(disk: &dyn Disk, config: &'a DirConfig) -> Result<Found<'a>, Trouble> {
+    let path = &config.path;
+    make_dirs(disk, path).map_err(broken(path, "create"))?;
+    let lock = disk.lock(&path.join(LOCK)).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => refused(path, "another process is using it; stop that one first"),
+        _ => broken(path, "lock")(error),
+    })?;
+    let file = path.join(IDENTITY);
+    let identity = match disk.read_small(&file, IDENTITY_LIMIT) {
+        Ok(bytes) => {
+            Some(DirIdentity::decode(&bytes).map_err(|error| refused(path, &format!("{}: {error}", file.display())))?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(broken(&file, "read")(error)),
+    };
+    if identity.is_none() && has_chunks(disk, path).map_err(broken(path, "list"))? {
+        return Err(refused(
+            path,
+            "it has chunk files but no IDENTITY; put the file back, or move the chunk files away to give them up",
+        ));
+    }
+    Ok(Found { config, lock, identity })
+}
+
+/// Creates a directory whose own name is durable.
+fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut parents = Vec::new();
+    for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        parents.push(parent);
+        if disk.exists(parent)? {
+            break;
+        }
+    }
+    let is_new = !disk.exists(path)?;
+    disk.create_dir_all(path)?;
+    if is_new {
+        for parent in parents {
+            disk.sync_dir(parent, sync_points::DIR_LAYOUT)?;
+        }
+    }
+    Ok(())
+}
+
+fn has_chunks(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let chunks = dir::chunks(path);
+    if !disk.exists(&chunks)? {
+        return Ok(false);
+    }
+    for shelf in disk.list(&chunks)? {
+        if !disk.list(&shelf)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Who this server is: what its directories say, all the same. With none that says so it is a new one.
+fn agree(world: &World, found: &[Found<'_>], some_broken: bool) -> Result<(ServerId, Option<ClusterId>), StoreError> {
+    let known = || found.iter().filter_map(|dir| Some((&dir.config.path, dir.identity?)));
+    let mut ids = BTreeSet::new();
+    let mut cluster: Option<ClusterId> = None;
+    let mut server: Option<ServerId> = None;
+    for (path, identity) in known() {
+        let mixed = |what: &str| {
+            StoreError::new(
+                ErrorCode::Mismatch,
+                format!("data directory {}: {what}; give this chunkserver only its own directories", path.display()),
+            )
+        };
+        if !ids.insert(identity.directory) {
+            return Err(mixed("it is a copy of another of the directories given"));
+        }
+        if server.is_some_and(|server| server != identity.server) {
+            return Err(mixed("it belongs to another server than the directories before it"));
+        }
+        if let (Some(a), Some(b)) = (cluster, identity.cluster)
+            && a != b
+        {
+            return Err(mixed(&format!("it belongs to cluster {b}, the directories before it to {a}")));
+        }
+        server = Some(identity.server);
+        cluster = cluster.or(identity.cluster);
+    }
+    match server {
+        Some(server) => Ok((server, cluster)),
+        None if some_broken => Err(StoreError::new(
+            ErrorCode::DiskFailed,
+            "no data directory that can be read says which server this is; starting with an empty one would make it a new \
+             server: repair the failed directory, or leave it out to begin anew",
+        )),
+        None => Ok((ServerId::from_random(world.random.next_u128()), None)),
+    }
+}
+
+/// Opens the index; lays out a new directory before.
+fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Trouble> {
+    let path = &found.config.path;
+    let is_new = found.identity.is_none();
+    let id = match found.identity {
+        Some(identity) => identity.directory,
+        None => {
+            lay_out(&*world.disk, path).map_err(broken(path, "lay out"))?;
+            uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid()
+        }
+    };
+    let index = Index::open(&*world.kv, &path.join(INDEX)).map_err(|e| Trouble::Broken(e.to_string()))?;
+    let meta = index.meta().map_err(|e| Trouble::Broken(e.to_string()))?;
+    // Without its index every chunk file would look like one that nothing claims, and be removed.
+    if !is_new && meta.directory != Some(id) {
+        return Err(Trouble::Broken(format!(
+            "data directory {}: its index is lost or is that of another directory; put the right one back, or move the whole \
+             directory away to give its chunks up",
+            path.display()
+        )));
+    }
+    Ok((Dir::new(found.config, id, index, found.lock), meta, is_new))
+}
+
+fn lay_out(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let chunks = dir::chunks(path);
+    for byte in 0..=u8::MAX {
+        disk.create_dir_all(&chunks.join(dir::shelf_name(byte)))?;
+    }
+    disk.sync_dir(&chunks, sync_points::DIR_LAYOUT)
+}
+
+/// What the directories remember, taken together.
+struct Start {
+    counter: u64,
+    leadership: Option<Leadership>,
+    watermark: ChunkId,
+    roster: BTreeSet<Uuid>,
+}
+
+impl Start {
+    fn of(metas: &[(Arc<Dir>, Meta, bool)]) -> Result<Self, StoreError> {
+        let mut start = Start { counter: 1, leadership: None, watermark: ChunkId(0), roster: BTreeSet::new() };
+        for (dir, meta, _) in metas {
+            start.counter = start.counter.max(meta.start_counter.saturating_add(1));
+            start.watermark = start.watermark.max(meta.watermark);
+            start.roster.extend(meta.roster.iter().copied().chain(dir.id));
+            let Some(theirs) = meta.leadership else { continue };
+            match start.leadership.map_or(Ok(()), |ours| ours.accepts(&theirs)) {
+                Ok(()) => start.leadership = Some(theirs),
+                Err(LeadershipRefusal::Older) => {}
+                Err(LeadershipRefusal::Sibling) => {
+                    return Err(StoreError::new(
+                        ErrorCode::Mismatch,
+                        format!(
+                            "data directory {}: its history forked off from that of the directories before it; give this \
+                             chunkserver only its own directories",
+                            dir.path.display()
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(start)
+    }
+
+    /// Counts the start. The identity of a new directory comes last: without it the directory is begun again.
+    fn persist(
+        &self,
+        world: &World,
+        dir: &Dir,
+        meta: &Meta,
+        identity: DirIdentity,
+        is_new: bool,
+    ) -> Result<(), StoreError> {
+        let mut changes = Changes::default().start(self.counter, self.roster.iter().copied());
+        if is_new {
+            changes = changes.directory(identity.directory);
+        }
+        if let Some(leadership) = self.leadership.filter(|ours| meta.leadership != Some(*ours)) {
+            changes = changes.leadership(&leadership);
+        }
+        if self.watermark > meta.watermark {
+            changes = changes.watermark(self.watermark);
+        }
+        dir.index()?.write(changes, Some(sync_points::START))?;
+        let path = dir.path.join(IDENTITY);
+        let point = if is_new { sync_points::IDENTITY_NEW } else { sync_points::IDENTITY_CLUSTER };
+        let bytes = identity.encode();
+        // Of an old directory it changes only when a crash interrupted the first adoption.
+        if is_new || world.disk.read_small(&path, IDENTITY_LIMIT).is_ok_and(|old| old != bytes) {
+            world.disk.write_small(&path, &bytes, point).map_err(|e| StoreError::io(&path, "write", &e))?;
+        }
+        Ok(())
+    }
+}

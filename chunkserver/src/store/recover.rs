@@ -1,0 +1,221 @@
+//! What a start does with the replicas it finds.
+//!
+//! Open ones are cut back to what is proven and fenced (S1), interrupted cuts are finished (S2), missing files are
+//! noticed. Sealed data is not read: that is what scrubbing is for, and a start must not take hours.
+//!
+//! Files that no record claims are removed. That is safe because a record is durable before its file exists and is
+//! deleted only by a delete that the master has committed (S6): such a file is one whose unlinking a power loss undid.
+//! It rests on the indexes being complete, so nothing is removed while a directory is failed or missing.
+
+use std::{collections::BTreeSet, io, sync::Arc};
+
+use quarry_chunkserver_core::{
+    layout::Header,
+    record::{Mark, Quarantine, ReplicaRecord},
+    recovery::{Recovered, Recovery},
+};
+use quarry_env::{KvError, OpenMode};
+use quarry_types::{ChunkId, ChunkSums, ReplicaState, limits::BLOCK_BYTES};
+
+use super::{
+    StoreError,
+    dir::{self, Dir, lock},
+    file::ChunkFile,
+    index::Changes,
+    replica::{Inner, Replica, room_of},
+    shared::Shared,
+    sync_points,
+};
+
+/// What came out of a file.
+struct Proof {
+    sums: ChunkSums,
+    /// Nothing of what this server stated before is missing.
+    complete: bool,
+}
+
+impl Shared {
+    /// Loads what the indexes say and puts the files in order.
+    pub(super) fn recover(&self) {
+        for dir in &self.dirs {
+            if let Err(error) = self.load_records(dir) {
+                self.fail_dir(dir, &error.to_string());
+            }
+        }
+        for dir in &self.dirs {
+            if let Err(error) = self.recover_dir(dir) {
+                self.fail_dir(dir, &error.to_string());
+            }
+        }
+        let replicas: Vec<_> = lock(&self.state).replicas.values().cloned().collect();
+        for replica in replicas {
+            let record = lock(&replica.inner).record;
+            self.note(&replica, &record);
+        }
+    }
+
+    fn load_records(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
+        let Ok(index) = dir.index() else { return Ok(()) };
+        let mut state = lock(&self.state);
+        let load = |chunk: ChunkId, record: ReplicaRecord| {
+            if let Some(other) = state.replicas.get(&chunk) {
+                // The other directory was away when the chunk came a second time.
+                tracing::warn!(%chunk, used = %other.dir.path.display(), unused = %dir.path.display(), "two replicas");
+                return;
+            }
+            let room = room_of(&record);
+            dir.count(room);
+            state.replicas.insert(chunk, Arc::new(Replica::new(chunk, Arc::clone(dir), record, room)));
+        };
+        index.replicas(load)?;
+        let mut tombstones = |chunk| {
+            state.tombstones.insert(chunk, true);
+        };
+        let read: Result<(), KvError> = index.tombstones(&mut tombstones);
+        read?;
+        let watermark = state.watermark;
+        state.tombstones = state.tombstones.split_off(&watermark);
+        Ok(())
+    }
+
+    fn recover_dir(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
+        if !dir.works() {
+            return Ok(());
+        }
+        let files = self.list_files(dir)?;
+        let replicas: Vec<_> =
+            lock(&self.state).replicas.values().filter(|r| Arc::ptr_eq(&r.dir, dir)).cloned().collect();
+        for replica in replicas {
+            let mut inner = lock(&replica.inner);
+            let record = inner.record;
+            match record.state {
+                ReplicaState::Quarantined => {}
+                ReplicaState::Open => self.recover_open(&replica, &mut inner)?,
+                _ if !record.durable => self.recover_open(&replica, &mut inner)?,
+                _ if record.length > 0 && !files.contains(&replica.chunk) => {
+                    self.quarantine(&replica, &mut inner, Quarantine::Missing, "found at the start");
+                }
+                // If it fails a read tries again, or says why not.
+                _ if record.cut_pending => {
+                    if let Err(error) = self.finish_cut(&replica, &mut inner) {
+                        tracing::error!(chunk = %replica.chunk, %error, "an interrupted cut could not be finished");
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunks that have a file in a directory. Removes files that nothing claims.
+    fn list_files(&self, dir: &Arc<Dir>) -> Result<BTreeSet<ChunkId>, StoreError> {
+        let disk = &*self.world.disk;
+        let complete = !self.forgetful && self.dirs.iter().all(|dir| dir.works());
+        let mut files = BTreeSet::new();
+        for byte in 0..=u8::MAX {
+            let shelf = dir.chunks().join(dir::shelf_name(byte));
+            for path in disk.list(&shelf).map_err(|e| StoreError::io(&shelf, "list", &e))? {
+                let Some(chunk) = dir::chunk_of(&path).filter(|chunk| dir.file(*chunk) == path) else {
+                    tracing::warn!(file = %path.display(), "not a chunk file; it is left alone");
+                    continue;
+                };
+                files.insert(chunk);
+                let claimed = lock(&self.state).replicas.contains_key(&chunk);
+                if claimed || !complete {
+                    continue;
+                }
+                match disk.remove_file(&path) {
+                    Ok(()) => tracing::info!(file = %path.display(), "removed the file of a deleted chunk"),
+                    Err(error) => tracing::warn!(file = %path.display(), %error, "a deleted chunk's file stays"),
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Cuts a replica back to what is proven and fences it. An error means that the disk cannot be used.
+    fn recover_open(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
+        let path = replica.dir.file(replica.chunk);
+        let failed = |e: io::Error| StoreError::io(&path, "recover", &e);
+        let file = match ChunkFile::open(&*self.world.disk, &path, OpenMode::Write) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let proof = match &file {
+            Some(file) => self.prove(file, replica.chunk, &inner.record).map_err(failed)?,
+            None => prove_nothing(&inner.record),
+        };
+        let Proof { sums, complete } = match proof {
+            Ok(proof) => proof,
+            Err(proven) => {
+                let detail = format!("{proven} bytes are proven, {} were flushed", inner.record.flushed.length);
+                self.quarantine(replica, inner, Quarantine::BelowFlushedMark, &detail);
+                return Ok(());
+            }
+        };
+        tracing::info!(chunk = %replica.chunk, bytes = sums.length(), "an open replica is fenced by the restart");
+        if let Some(file) = file.filter(|_| sums.length() > 0) {
+            file.settle(&sums).map_err(failed)?;
+            if let Err(error) = file.sync(sync_points::RECOVERY_DATA) {
+                self.sync_failed(replica, inner, &path, &error);
+                return Ok(());
+            }
+            let shelf = replica.dir.shelf(replica.chunk);
+            if let Err(error) = self.world.disk.sync_dir(&shelf, sync_points::RECOVERY_DIR) {
+                self.sync_failed(replica, inner, &shelf, &error);
+                return Ok(());
+            }
+        }
+        inner.record = inner.record.fenced(&sums, true, inner.record.restarted || !complete);
+        inner.settle_room(&replica.dir);
+        // Without a sync: as long as it is not durable, the next start proves the same again.
+        self.write_index(&replica.dir, Changes::default().replica(replica.chunk, &inner.record), None)
+    }
+
+    /// What of a file is proven; how much, when that is less than was flushed.
+    fn prove(&self, file: &ChunkFile, chunk: ChunkId, record: &ReplicaRecord) -> io::Result<Result<Proof, u64>> {
+        let head = match file.head() {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(prove_nothing(record)),
+            other => other?,
+        };
+        let cluster = lock(&self.state).cluster.unwrap_or_default();
+        if head.header != Ok(Header { cluster, server: self.server, chunk }) {
+            return Ok(prove_nothing(record));
+        }
+        let bytes = file.data_bytes()?;
+        if record.state == ReplicaState::Fenced {
+            // It was settled without a sync. If nothing of it is missing, then what was stated about it still holds.
+            let stated = Mark { length: record.length, tail_crc: record.tail_crc };
+            let mut recovery = Recovery::new(head.slots.clone(), bytes.min(record.length), stated);
+            walk(file, &mut recovery);
+            if let Recovered::Proven(sums) = recovery.finish()
+                && sums.combined() == record.crc
+            {
+                return Ok(Ok(Proof { sums, complete: true }));
+            }
+        }
+        let mut recovery = Recovery::new(head.slots, bytes, record.flushed);
+        walk(file, &mut recovery);
+        Ok(match recovery.finish() {
+            Recovered::Proven(sums) => Ok(Proof { sums, complete: false }),
+            Recovered::BelowFlushedMark { proven } => Err(proven),
+        })
+    }
+}
+
+fn prove_nothing(record: &ReplicaRecord) -> Result<Proof, u64> {
+    if record.flushed.length > 0 { Err(0) } else { Ok(Proof { sums: ChunkSums::default(), complete: false }) }
+}
+
+/// One block in memory at a time. A block that cannot be read is not proven.
+fn walk(file: &ChunkFile, recovery: &mut Recovery) {
+    let mut block = vec![0; BLOCK_BYTES as usize];
+    while let Some(wanted) = recovery.wanted() {
+        let part = block.get_mut(..wanted.bytes as usize).unwrap_or_default();
+        match file.read(wanted.offset, part) {
+            Ok(()) => recovery.step(part),
+            Err(_) => recovery.step(&[]),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The store's promises, on a simulated disk and on a real one.
+
+mod damage;
+mod dirs;
+mod fences;
+mod must_sync;
+mod power;
+mod real;
+mod removal;
+mod restart;
+mod seals;
+mod writing;
+
+use quarry_env_sim::{SimDisk, SimMachine};
+use quarry_types::{ClusterKey, Epoch, ErrorCode, Lineage, limits::BLOCK_BYTES, sums::pieces};
+use uuid::Uuid;
+
+use super::*;
+
+const BLOCK: usize = BLOCK_BYTES as usize;
+const LIMIT: u64 = quarry_types::limits::CHUNK_BYTES;
+const CHUNK: ChunkId = ChunkId(0x0107);
+
+/// A chunkserver's machine and what its store is opened with.
+struct Rig {
+    machine: SimMachine,
+    config: StoreConfig,
+}
+
+impl Rig {
+    fn new(seed: u64) -> Self {
+        Rig { machine: SimMachine::new("chunkserver", seed), config: config(["/a"]) }
+    }
+
+    fn with_dirs<const N: usize>(seed: u64, dirs: [&str; N]) -> Self {
+        Rig { config: config(dirs), ..Rig::new(seed) }
+    }
+
+    fn buffered(seed: u64) -> Self {
+        let mut rig = Rig::new(seed);
+        rig.config.durability = Durability::Buffered;
+        rig
+    }
+
+    fn disk(&self) -> &SimDisk {
+        self.machine.disk()
+    }
+
+    async fn try_start(&self) -> Result<Store, StoreError> {
+        Store::open(self.machine.boot(), self.config.clone()).await
+    }
+
+    /// Starts a process that follows epoch 1.
+    async fn start(&self) -> Store {
+        let store = self.try_start().await.unwrap();
+        store.adopt(cluster(), leadership(1)).await.unwrap();
+        store
+    }
+
+    /// `kill -9`: what was written stays.
+    async fn restart(&self, store: Store) -> Store {
+        drop(store);
+        self.machine.kill();
+        self.start().await
+    }
+
+    /// A power loss: what was not synced may be gone.
+    async fn power_cycle(&self, store: Store) -> Store {
+        drop(store);
+        self.machine.power_loss();
+        self.start().await
+    }
+
+    fn file(&self, chunk: ChunkId) -> std::path::PathBuf {
+        let name = format!("{:016x}.chunk", chunk.0);
+        let files = self.disk().files();
+        files.into_iter().map(|(path, _)| path).find(|path| path.ends_with(&name)).unwrap()
+    }
+}
+
+fn config<const N: usize>(dirs: [&str; N]) -> StoreConfig {
+    StoreConfig {
+        dirs: dirs.into_iter().map(|path| DirConfig { path: path.into(), capacity: None }).collect(),
+        key: ClusterKey::new([7; 32]),
+        durability: Durability::Sealed,
+    }
+}
+
+fn cluster() -> ClusterId {
+    ClusterId::from_bytes(&[0xc1; 16]).unwrap()
+}
+
+fn leadership(epoch: u64) -> Leadership {
+    Leadership { lineage: Lineage { number: 1, id: Uuid::from_u128(1) }, epoch: Epoch(epoch) }
+}
+
+/// Bytes that differ from chunk to chunk and from block to block.
+fn data(chunk: ChunkId, length: usize) -> Vec<u8> {
+    let word = |i: usize| (chunk.0 ^ (i as u64 / 8)).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    (0..length).map(|i| word(i)[i % 8]).collect()
+}
+
+async fn append(writer: &ReplicaWriter, bytes: &[u8]) -> Result<(), StoreError> {
+    let offset = writer.length();
+    let mut at = 0;
+    let crcs: Vec<_> = pieces(offset, bytes.len() as u64)
+        .map(|piece| {
+            let end = at + piece as usize;
+            let crc = Crc32::of(&bytes[at..end]);
+            at = end;
+            (crc, piece)
+        })
+        .collect();
+    writer.append(offset, &crcs, Bytes::copy_from_slice(bytes)).await
+}
+
+/// A replica with these bytes, written in packets of an odd size.
+async fn written(store: &Store, chunk: ChunkId, bytes: &[u8]) -> ReplicaWriter {
+    let writer = store.create(chunk, LIMIT).await.unwrap();
+    for packet in bytes.chunks(40_000) {
+        append(&writer, packet).await.unwrap();
+    }
+    writer
+}
+
+async fn sealed(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Receipt {
+    let writer = written(store, chunk, bytes).await;
+    writer.seal(bytes.len() as u64, Crc32::of(bytes)).await.unwrap();
+    store.commit_seal(chunk, bytes.len() as u64, Crc32::of(bytes)).await.unwrap()
+}
+
+/// Reads like a client: names what it expects and verifies every block.
+async fn read(store: &Store, chunk: ChunkId, length: u64, crc: Crc32) -> Result<Vec<u8>, StoreError> {
+    let reader = store.reader(chunk, length, crc).await?;
+    assert_eq!(reader.readable(), length);
+    let mut all = Vec::new();
+    while (all.len() as u64) < length {
+        let (bytes, crcs) = reader.read(all.len() as u64, 3 * BLOCK_BYTES).await?;
+        let blocks: Vec<_> = bytes.chunks(BLOCK).map(Crc32::of).collect();
+        if blocks != crcs {
+            return Err(StoreError::new(ErrorCode::Corrupt, "the client found a bad block"));
+        }
+        all.extend_from_slice(&bytes);
+    }
+    assert_eq!(Crc32::of(&all), crc, "blocks that verify make the sealed CRC");
+    Ok(all)
+}
+
+async fn holds(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Result<(), String> {
+    match read(store, chunk, bytes.len() as u64, Crc32::of(bytes)).await {
+        Ok(all) if all == bytes => Ok(()),
+        Ok(_) => Err(format!("chunk {chunk} reads wrong bytes")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn state(store: &Store, chunk: ChunkId) -> Option<ReplicaState> {
+    store.inventory().1.into_iter().find(|item| item.chunk == chunk).map(|item| item.state)
+}
+
+fn code<T>(result: Result<T, StoreError>) -> Option<ErrorCode> {
+    result.err().map(|error| error.code())
+}

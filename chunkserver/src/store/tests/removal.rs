@@ -1,0 +1,91 @@
+use quarry_env::OpenMode;
+use quarry_env_sim::DiskOp;
+
+use super::*;
+
+#[tokio::test]
+async fn s6_a_deleted_chunk_stays_deleted_and_refused() {
+    let rig = Rig::new(1);
+    let store = rig.start().await;
+    sealed(&store, CHUNK, &data(CHUNK, 3000)).await;
+    let path = rig.file(CHUNK);
+    store.delete(CHUNK).await.unwrap();
+    store.delete(CHUNK).await.unwrap();
+    assert!(rig.disk().files().iter().all(|(file, _)| *file != path));
+    assert_eq!(store.disks().await.unwrap()[0].used_bytes, 0);
+    for store in [store.clone(), rig.power_cycle(store).await] {
+        if store.identity().start_counter == 1 {
+            continue;
+        }
+        assert_eq!(code(store.reader(CHUNK, 3000, Crc32(0)).await), Some(ErrorCode::NoReplica));
+        assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::Fenced));
+        assert!(store.inventory().1.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn s6_a_delete_before_the_chunk_leaves_a_tombstone() {
+    let rig = Rig::new(2);
+    let store = rig.start().await;
+    store.delete(CHUNK).await.unwrap();
+    let store = rig.power_cycle(store).await;
+    assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::Fenced));
+}
+
+#[tokio::test]
+async fn s6_deleting_an_open_replica_ends_its_writer() {
+    let rig = Rig::new(3);
+    let store = rig.start().await;
+    let writer = written(&store, CHUNK, b"bytes").await;
+    store.delete(CHUNK).await.unwrap();
+    assert_eq!(code(append(&writer, b"more").await), Some(ErrorCode::Fenced));
+    assert_eq!(store.counts(), Counts { tombstones: 1, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn s6_a_file_that_came_back_is_removed_but_no_other() {
+    let rig = Rig::new(4);
+    let store = rig.start().await;
+    let bytes = data(CHUNK, 3000);
+    sealed(&store, CHUNK, &bytes).await;
+    let gone = ChunkId(0x207);
+    sealed(&store, gone, &data(gone, 100)).await;
+    let path = rig.file(gone);
+    // The unlinking fails; the tombstone stands.
+    rig.disk().fail_next_under(&path, DiskOp::Remove, std::io::ErrorKind::Other);
+    store.delete(gone).await.unwrap();
+    let disk = rig.disk().mount();
+    let mine = std::path::Path::new("/a/chunks/07/notes.txt");
+    disk.open(mine, OpenMode::CreateNew).unwrap();
+    assert!(disk.exists(&path).unwrap());
+    let store = rig.restart(store).await;
+    let disk = rig.disk().mount();
+    assert!(!disk.exists(&path).unwrap(), "the deleted chunk's file");
+    assert!(disk.exists(mine).unwrap(), "what is not ours");
+    holds(&store, CHUNK, &bytes).await.unwrap();
+}
+
+#[tokio::test]
+async fn s7_changes_are_numbered_and_lead_to_the_same_inventory() {
+    let rig = Rig::new(5);
+    let store = rig.start().await;
+    sealed(&store, ChunkId(1), &data(ChunkId(1), 10)).await;
+    let (number, items) = store.inventory();
+    assert_eq!(items.len(), 1);
+    let before = store.digest();
+    assert_eq!(before.0, number);
+    let writer = written(&store, ChunkId(2), b"x").await;
+    let open = store.digest();
+    append(&writer, b"y").await.unwrap();
+    assert_eq!(store.digest(), open, "a growing replica does not change the inventory");
+    store.fence(ChunkId(2)).await.unwrap();
+    store.delete(ChunkId(1)).await.unwrap();
+    let (last, changes) = store.changes_since(number).unwrap();
+    assert_eq!(changes.len() as u64, last - number);
+    let ends: Vec<_> = changes.iter().map(|c| (c.chunk.0, c.item.map(|i| i.state))).collect();
+    assert_eq!(ends, [(2, Some(ReplicaState::Open)), (2, Some(ReplicaState::Fenced)), (1, None)]);
+    assert_eq!(store.changes_since(last + 1), None);
+    let digest = store.digest().1;
+    let store = rig.restart(store).await;
+    assert_eq!(store.digest().1, digest, "the digest depends on what is there, not on how it came");
+}

@@ -1,0 +1,156 @@
+//! Appending, flushing and sealing by the one writer.
+
+use bytes::Bytes;
+use quarry_chunkserver_core::{Durability, record::Mark};
+use quarry_types::{ChunkSums, Crc32, ErrorCode, Receipt};
+
+use super::{
+    StoreError,
+    dir::lock,
+    index::Changes,
+    replica::{Inner, Live, Replica},
+    shared::Shared,
+    sync_points,
+};
+
+impl Shared {
+    pub(super) fn append(
+        &self,
+        replica: &Replica,
+        offset: u64,
+        pieces: &[(Crc32, u64)],
+        data: &Bytes,
+    ) -> Result<(), StoreError> {
+        let chunk = replica.chunk;
+        let bytes = data.len() as u64;
+        verify_pieces(replica, offset, pieces, data)?;
+        let mut inner = lock(&replica.inner);
+        let live = inner.writable(chunk)?;
+        if offset != live.sums.length() || offset.saturating_add(bytes) > live.limit {
+            let (here, limit) = (live.sums.length(), live.limit);
+            return Err(invalid(
+                replica,
+                &format!("{bytes} bytes at {offset} do not continue its {here} within {limit}"),
+            ));
+        }
+        let mut sums = live.sums.clone();
+        for (crc, bytes) in pieces {
+            sums.push(*crc, *bytes).map_err(|e| invalid(replica, &e.to_string()))?;
+        }
+        replica.dir.take(&*self.world.disk, bytes)?;
+        if let Err(error) = write(live, &sums, data) {
+            // Part of it may be in the file, behind what counts. A fence cuts it off.
+            let error = StoreError::io(&replica.dir.file(chunk), "write", &error);
+            live.broken = Some(error.clone());
+            replica.dir.release(bytes);
+            return Err(error);
+        }
+        live.sums = sums;
+        lock(&replica.progress).write(&live.sums);
+        inner.room += bytes;
+        Ok(())
+    }
+
+    pub(super) fn flush(&self, replica: &Replica, length: u64) -> Result<(), StoreError> {
+        let mut inner = lock(&replica.inner);
+        let flushed = inner.record.flushed.length;
+        let live = inner.writable(replica.chunk)?;
+        let mark = Mark::of(&live.sums);
+        if length > mark.length {
+            return Err(invalid(replica, &format!("a flush up to {length}, but only {} bytes are here", mark.length)));
+        }
+        if self.durability == Durability::Buffered || length <= flushed {
+            return Ok(());
+        }
+        self.sync_live(replica, &mut inner, Wanted::Flush)?;
+        let record = inner.record.flushed_to(mark);
+        let changes = Changes::default().replica(replica.chunk, &record);
+        self.write_index(&replica.dir, changes, Some(sync_points::FLUSH_MARK))?;
+        inner.record = record;
+        Ok(())
+    }
+
+    pub(super) fn seal(&self, replica: &Replica, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
+        let mut inner = lock(&replica.inner);
+        let live = inner.writable(replica.chunk)?;
+        let (here, here_crc) = (live.sums.length(), live.sums.combined());
+        if (here, here_crc) != (length, crc) {
+            return Err(StoreError::new(
+                ErrorCode::Mismatch,
+                format!(
+                    "chunk {}: sealed as {length} bytes with CRC {crc}, here are {here} with {here_crc}",
+                    replica.chunk
+                ),
+            ));
+        }
+        self.stop(replica, &mut inner, self.durability == Durability::Sealed)?;
+        self.receipt(replica, &inner)
+    }
+
+    /// Makes an open replica's data, block CRCs and name durable. A failed sync condemns the replica.
+    pub(super) fn sync_live(&self, replica: &Replica, inner: &mut Inner, why: Wanted) -> Result<(), StoreError> {
+        let (data_point, dir_point) = match why {
+            Wanted::Flush => (sync_points::FLUSH_DATA, sync_points::FLUSH_DIR),
+            Wanted::Fence => (sync_points::FENCE_DATA, sync_points::FENCE_DIR),
+        };
+        let Some(live) = &mut inner.live else { return Ok(()) };
+        if let Err(error) = live.file.sync(data_point) {
+            return Err(self.sync_failed(replica, inner, &replica.dir.file(replica.chunk), &error));
+        }
+        if live.named {
+            return Ok(());
+        }
+        let shelf = replica.dir.shelf(replica.chunk);
+        match self.world.disk.sync_dir(&shelf, dir_point) {
+            Ok(()) => live.named = true,
+            Err(error) => return Err(self.sync_failed(replica, inner, &shelf, &error)),
+        }
+        Ok(())
+    }
+}
+
+/// What an open replica is synced for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// It goes on afterwards.
+    Flush,
+    /// It ends.
+    Fence,
+}
+
+fn invalid(replica: &Replica, what: &str) -> StoreError {
+    StoreError::new(ErrorCode::InvalidArgument, format!("chunk {}: {what}", replica.chunk))
+}
+
+/// Nothing that its CRC does not vouch for reaches the disk (S3).
+fn verify_pieces(replica: &Replica, offset: u64, pieces: &[(Crc32, u64)], data: &Bytes) -> Result<(), StoreError> {
+    let total = pieces.iter().fold(0u64, |all, (_, bytes)| all.saturating_add(*bytes));
+    if data.is_empty() || total != data.len() as u64 {
+        return Err(invalid(replica, &format!("the pieces cover {total} of {} bytes at {offset}", data.len())));
+    }
+    let mut rest = &data[..];
+    for (crc, bytes) in pieces {
+        let at = usize::try_from(*bytes).unwrap_or(usize::MAX);
+        let Some((piece, tail)) = rest.split_at_checked(at) else {
+            return Err(invalid(replica, &format!("a piece of {bytes} bytes does not fit")));
+        };
+        if Crc32::of(piece) != *crc {
+            return Err(StoreError::new(
+                ErrorCode::Corrupt,
+                format!(
+                    "chunk {}: bytes at {offset} fail their checksum: damaged on the way; send them again",
+                    replica.chunk
+                ),
+            ));
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Writes data, then the CRCs of the blocks that it completes. `sums` are those after it.
+fn write(live: &Live, sums: &ChunkSums, data: &Bytes) -> std::io::Result<()> {
+    live.file.write(live.sums.length(), data)?;
+    let done = live.sums.full().len();
+    live.file.write_slots(done, sums.full().get(done..).unwrap_or_default())
+}

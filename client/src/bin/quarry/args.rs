@@ -1,0 +1,454 @@
+//! The command line: what clap parses, with the texts of `--help`.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
+
+use crate::error::{CliError, EXIT_CODES, Outcome};
+
+/// Stores files on a Quarry cluster: puts and gets them, looks at them, and runs a cluster on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "quarry", version, after_help = EXIT_CODES, propagate_version = false)]
+pub struct Cli {
+    /// What every verb accepts.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that every verb accepts.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Where the masters are; after `local start`: how many masters [env: QUARRY_MASTERS=] [default: 127.0.0.1:9400]
+    // One flag with two meanings, because clap knows global flags by name. The environment is read by `masters`,
+    // so that it never counts as the number of masters of `local start`.
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    pub masters: Option<String>,
+    /// Print data, and errors, as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Give up when nothing moves for this long, as in 500ms, 30s, 2m
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Write a log to standard error: error, warn, info, debug, trace, or a filter as in quarry_client=debug
+    #[arg(long, global = true, env = "QUARRY_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub log_format: LogFormat,
+    /// Show no progress bars even on a terminal
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Say what was done on standard error
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Name of this request in every server's log; random when absent
+    #[arg(long, global = true, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// An object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Copy local files or trees into the cluster
+    Put(Put),
+    /// Copy files or trees out of the cluster
+    Get(Get),
+    /// Write files to standard output
+    Cat(Remotes),
+    /// Append a local file to a file in the cluster
+    Append(Append),
+    /// List names, one a line
+    #[command(disable_help_flag = true)]
+    Ls(Ls),
+    /// Show what is known of files and directories
+    Stat(Remotes),
+    /// Make directories
+    Mkdir(Mkdir),
+    /// Rename a file or directory, or move several into a directory
+    Mv(Mv),
+    /// Remove files, or with -r directories with all below them
+    Rm(Rm),
+    /// Sum up what lies below paths
+    #[command(disable_help_flag = true)]
+    Du(Du),
+    /// Show the room on the chunkservers
+    #[command(disable_help_flag = true)]
+    Df(Df),
+    /// Print the CRC-32 of whole files (that of zlib) from metadata, without reading data
+    Checksum(Remotes),
+    /// Show the chunks of a file and where their replicas are
+    Chunks(One),
+    /// Show masters, chunkservers and totals
+    Status,
+    /// Run a cluster of several processes on this machine
+    #[command(subcommand)]
+    Local(Local),
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Several paths in the cluster.
+#[derive(Debug, Args)]
+pub struct Remotes {
+    /// Paths in the cluster
+    #[arg(required = true, value_name = "REMOTE")]
+    pub remotes: Vec<OsString>,
+}
+
+/// One path in the cluster.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Path in the cluster
+    pub remote: OsString,
+}
+
+/// `put`.
+#[derive(Debug, Args)]
+pub struct Put {
+    /// Copy directories with all below them; symbolic links are skipped with a note
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Copies to keep of each file; the cluster's default when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(REPLICAS_MAX)))]
+    pub replicas: Option<u32>,
+    /// Replace files that exist
+    #[arg(long, conflicts_with = "no_clobber")]
+    pub overwrite: bool,
+    /// Leave files that exist as they are, silently
+    #[arg(long)]
+    pub no_clobber: bool,
+    /// Local files, `-` for standard input; then the path in the cluster (into it, if it is a directory)
+    #[arg(required = true, num_args = 2.., value_names = ["LOCAL", "REMOTE"])]
+    pub paths: Vec<OsString>,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Copy directories with all below them
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Paths in the cluster; then the local path (into it, if it is a directory), `-` for standard output
+    #[arg(required = true, num_args = 2.., value_names = ["REMOTE", "LOCAL"])]
+    pub paths: Vec<OsString>,
+}
+
+/// `append`.
+#[derive(Debug, Args)]
+pub struct Append {
+    /// Local file, `-` for standard input
+    pub local: PathBuf,
+    /// File in the cluster; it must exist
+    pub remote: OsString,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Kind, copies, size, time of change (UTC) and name
+    #[arg(short)]
+    pub long: bool,
+    /// Sizes as people write them, as in 1.5M
+    #[arg(short = 'h', long)]
+    pub human_readable: bool,
+    /// Everything below as well, as paths relative to REMOTE
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Paths in the cluster
+    #[arg(value_name = "REMOTE", default_value = "/")]
+    pub remotes: Vec<OsString>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `mkdir`.
+#[derive(Debug, Args)]
+pub struct Mkdir {
+    /// Make missing parents, and be content if it exists
+    #[arg(short, long)]
+    pub parents: bool,
+    /// Directories to make
+    #[command(flatten)]
+    pub remotes: Remotes,
+}
+
+/// `mv`.
+#[derive(Debug, Args)]
+pub struct Mv {
+    /// Replace a file of the target's name
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Paths in the cluster; the last is the new path, or an existing directory to move into
+    #[arg(required = true, num_args = 2.., value_names = ["FROM", "TO"])]
+    pub paths: Vec<OsString>,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Remove directories with all below them
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Give the room back at once: a get that is under way fails
+    #[arg(long)]
+    pub now: bool,
+    /// What to remove
+    #[command(flatten)]
+    pub remotes: Remotes,
+}
+
+/// `du`.
+#[derive(Debug, Args)]
+pub struct Du {
+    /// Sizes as people write them, as in 1.5M
+    #[arg(short = 'h', long)]
+    pub human_readable: bool,
+    /// Paths in the cluster
+    #[arg(value_name = "REMOTE", default_value = "/")]
+    pub remotes: Vec<OsString>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `df`.
+#[derive(Debug, Args)]
+pub struct Df {
+    /// Sizes as people write them, as in 1.5M
+    #[arg(short = 'h', long)]
+    pub human_readable: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `local …`.
+#[derive(Debug, Subcommand)]
+pub enum Local {
+    /// Start a cluster, or what does not run of it (`--masters M`: with so many masters, 1 in this release)
+    Start(LocalStart),
+    /// Stop every process of the cluster; its data stays
+    Stop(LocalDir),
+    /// Show the cluster's processes
+    Status(LocalDir),
+    /// Send a signal to one process
+    Kill(LocalKill),
+    /// Start one process
+    StartOne(LocalOne),
+    /// Become the leader of a new session and then the program named (used by `start`)
+    #[command(hide = true)]
+    ExecDetached {
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Which local cluster.
+#[derive(Debug, Args)]
+pub struct LocalDir {
+    /// The cluster's directory
+    #[arg(long, value_name = "D")]
+    pub dir: PathBuf,
+}
+
+/// `local start`.
+#[derive(Debug, Args)]
+pub struct LocalStart {
+    /// Which cluster
+    #[command(flatten)]
+    pub dir: LocalDir,
+    /// Chunkservers [default: 3, or as many as there are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub chunkservers: Option<u16>,
+    /// Racks that the chunkservers are dealt out to [default: 1]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    pub racks: Option<u16>,
+    /// The master's port; the chunkservers' are 10 above it and upwards [default: 9400 if free, else others]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub base_port: Option<u16>,
+    /// Wait this long for every process to be alive
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub wait: Duration,
+}
+
+/// `local start-one`.
+#[derive(Debug, Args)]
+pub struct LocalOne {
+    /// Which cluster
+    #[command(flatten)]
+    pub dir: LocalDir,
+    /// The process, by its name in `local status`
+    pub name: String,
+    /// Wait this long for it to be alive
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub wait: Duration,
+}
+
+/// `local kill`.
+#[derive(Debug, Args)]
+pub struct LocalKill {
+    /// Which cluster
+    #[command(flatten)]
+    pub dir: LocalDir,
+    /// The process, by its name in `local status`
+    pub name: String,
+    /// By name or number, as in KILL, SIGSTOP, 15
+    #[arg(long, value_name = "S", default_value = "KILL", value_parser = signal)]
+    pub signal: nix::sys::signal::Signal,
+}
+
+impl Global {
+    /// The masters' addresses: from the flag, else from `environment`, else the default.
+    pub fn master_addresses(&self, environment: Option<String>) -> Outcome<Vec<String>> {
+        let (text, from) = match (&self.masters, environment.filter(|text| !text.trim().is_empty())) {
+            (Some(flag), _) => (flag.clone(), "--masters"),
+            (None, Some(text)) => (text, "QUARRY_MASTERS"),
+            (None, None) => (format!("127.0.0.1:{MASTER_PORT}"), "the default"),
+        };
+        text.split(',').map(|one| host_port(one.trim()).map_err(|error| error.about(from))).collect()
+    }
+
+    /// `--masters` as the number of masters of `local start`.
+    pub fn masters_wanted(&self) -> Outcome<u16> {
+        match self.masters.as_deref().map(str::parse) {
+            None => Ok(1),
+            Some(Ok(number)) if number > 0 => Ok(number),
+            Some(_) => Err(CliError::usage("--masters of `local start` is a number of masters, as in 1")),
+        }
+    }
+}
+
+/// `HOST:PORT`.
+fn host_port(text: &str) -> Outcome<String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(text.into()),
+        _ => Err(CliError::usage(format!("{text:?} is no address; write HOST:PORT, as in 127.0.0.1:9400"))),
+    }
+}
+
+/// A time as people write it; a number alone counts seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || "write a time above zero, as in 500ms, 30s, 2m or 1h".to_string();
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * seconds)
+        .ok()
+        .filter(|d| !d.is_zero() && *d <= Duration::from_secs(7 * 24 * 3600))
+        .ok_or_else(wrong)
+}
+
+/// A signal by name, with or without `SIG`, or by number.
+fn signal(text: &str) -> Result<nix::sys::signal::Signal, String> {
+    use nix::sys::signal::Signal;
+    let upper = text.to_ascii_uppercase();
+    let found = match upper.parse::<i32>() {
+        Ok(number) => Signal::try_from(number).ok(),
+        Err(_) => format!("SIG{}", upper.strip_prefix("SIG").unwrap_or(&upper)).parse().ok(),
+    };
+    found.ok_or_else(|| "write a signal as in KILL, SIGSTOP or 15".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn h_means_human_sizes_for_ls() {
+        let Ok(Cli { verb: Verb::Ls(ls), .. }) = parse("quarry ls -l -h -R /a") else { panic!() };
+        assert!(ls.long && ls.human_readable && ls.recursive);
+        assert_eq!(ls.remotes, ["/a"]);
+        assert_eq!(parse("quarry ls --help").unwrap_err().kind(), clap::error::ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn put_takes_any_number_of_locals() {
+        let Ok(Cli { verb: Verb::Put(put), .. }) = parse("quarry put -r --replicas 2 a - c /d") else { panic!() };
+        assert_eq!((put.paths.len(), put.replicas, put.recursive), (4, Some(2), true));
+        assert!(parse("quarry put a").is_err());
+        assert!(parse("quarry put --replicas 9 a /b").is_err());
+        assert!(parse("quarry put --replicas 0 a /b").is_err());
+        assert!(parse("quarry put --overwrite --no-clobber a /b").is_err());
+    }
+
+    #[test]
+    fn global_flags_go_anywhere() {
+        let cli = parse("quarry status --masters a:1,b:2 --json --timeout 1500ms").unwrap();
+        assert_eq!(cli.global.master_addresses(Some("c:3".into())).unwrap(), ["a:1", "b:2"]);
+        assert_eq!((cli.global.json, cli.global.timeout), (true, Duration::from_millis(1500)));
+        let cli = parse("quarry --json status").unwrap();
+        assert_eq!(cli.global.master_addresses(Some("c:3".into())).unwrap(), ["c:3"]);
+        assert_eq!(cli.global.master_addresses(None).unwrap(), ["127.0.0.1:9400"]);
+        for bad in ["a", "a:0", ":1", "a:1,", "a:99999"] {
+            let cli = parse(&format!("quarry status --masters {bad}")).unwrap();
+            assert_eq!(cli.global.master_addresses(None).unwrap_err().exit_number(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn masters_of_local_start_is_a_count() {
+        let cli = parse("quarry local start --dir /d --chunkservers 5 --masters 3 --racks 2 --base-port 7000").unwrap();
+        assert_eq!(cli.global.masters_wanted().unwrap(), 3);
+        let Verb::Local(Local::Start(start)) = cli.verb else { panic!() };
+        assert_eq!((start.chunkservers, start.racks, start.base_port), (Some(5), Some(2), Some(7000)));
+        assert_eq!(parse("quarry local start --dir /d").unwrap().global.masters_wanted().unwrap(), 1);
+        for bad in ["0", "a:1", "-1"] {
+            let cli = parse(&format!("quarry local start --dir /d --masters={bad}")).unwrap();
+            assert!(cli.global.masters_wanted().is_err());
+        }
+    }
+
+    #[test]
+    fn times_and_signals_are_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for bad in ["", "0s", "-1s", "1y", "s", "1e99s", "99999999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(signal("kill"), Ok(Signal::SIGKILL));
+        assert_eq!(signal("SIGSTOP"), Ok(Signal::SIGSTOP));
+        assert_eq!(signal("15"), Ok(Signal::SIGTERM));
+        assert!(signal("NOPE").is_err() && signal("0").is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! `quarry stat`.
+
+use quarry_client::{FileInfo, FileKind};
+
+use crate::{args::Remotes, context::Context, error::Outcome, human, info, output::Out, paths::Remote, tally};
+
+/// Shows what the masters know of files and directories.
+pub async fn run(context: &Context, args: Remotes) -> Outcome {
+    let remotes = Remote::parse_all(&args.remotes)?;
+    let client = context.client().await?;
+    let mut out = Out::new();
+    tally::for_each(context, remotes, "paths", async |remote: Remote| {
+        let file = client.stat(&remote.path).await?;
+        if context.global.json {
+            out.json(&info::file(&file)).await?;
+        } else {
+            for (name, value) in lines(&file) {
+                out.line(format!("{name:>10}: {value}")).await?;
+            }
+        }
+        out.flush().await
+    })
+    .await
+}
+
+fn lines(file: &FileInfo) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("path", file.path.clone()), ("kind", info::kind_name(file.kind).into())];
+    if file.kind == FileKind::File {
+        let open = if file.open { " so far; a writer has it open" } else { "" };
+        lines.push(("length", format!("{} bytes ({}){open}", file.length, human::size(file.length, true))));
+        lines.push(("CRC-32", file.crc.to_string()));
+        lines.push(("replicas", format!("{} wanted of each of {} chunks", file.replicas, file.chunks)));
+    }
+    lines.push(("modified", format!("{} UTC", human::time(file.modified_ms))));
+    lines.push(("inode", format!("{}, version {}", file.inode, file.version)));
+    lines
+}

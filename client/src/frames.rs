@@ -1,0 +1,335 @@
+//! Frames over a byte stream: what `quarry_proto::frame` encodes, read from and written to a connection.
+//!
+//! Chunkservers use this module too: for the ports they listen on and for the next member of a pipeline.
+//! Nothing here has a deadline unless it says so: a caller wraps what it awaits in [`quarry_env::clock::timeout`].
+
+use std::{io, time::Duration};
+
+use bytes::BytesMut;
+use quarry_env::{World, clock::timeout, net::BoxStream};
+use quarry_proto::{
+    PROTOCOL_VERSION, WireError, convert,
+    frame::{self, Frame, FrameError, HEADER_BYTES, Header},
+    v1,
+};
+use quarry_types::{ClusterId, ErrorCode, ServerId};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// A connection is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnError {
+    /// The stream failed or ended in the middle of something.
+    #[error("the connection to {peer} broke: {source}")]
+    Io {
+        /// The other end.
+        peer: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The other end sent something that is no frame.
+    #[error("{peer} sent garbage: {source}")]
+    Frame {
+        /// The other end.
+        peer: String,
+        /// What is wrong with it.
+        source: FrameError,
+    },
+    /// The other end sent a frame that does not belong here.
+    #[error("{peer} sent {got} where {wanted} belongs")]
+    Unexpected {
+        /// The other end.
+        peer: String,
+        /// What it sent.
+        got: &'static str,
+        /// What was expected.
+        wanted: &'static str,
+    },
+    /// Connecting and shaking hands took too long.
+    #[error("{peer} did not answer within {limit:?}")]
+    Timeout {
+        /// The other end.
+        peer: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The other end refused.
+    #[error("{peer} refused: {source}")]
+    Refused {
+        /// The other end.
+        peer: String,
+        /// Its reason.
+        source: WireError,
+    },
+}
+
+impl From<ConnError> for WireError {
+    fn from(from: ConnError) -> Self {
+        let code = match &from {
+            ConnError::Refused { source, .. } => source.code,
+            ConnError::Timeout { .. } => ErrorCode::DeadlineExceeded,
+            ConnError::Io { .. } => ErrorCode::Unavailable,
+            ConnError::Frame { .. } | ConnError::Unexpected { .. } => ErrorCode::InvalidArgument,
+        };
+        let server = match &from {
+            ConnError::Refused { source, .. } => source.server,
+            _ => None,
+        };
+        WireError { server, ..WireError::new(code, from.to_string()) }
+    }
+}
+
+/// Reads frames.
+pub struct FrameReader<R> {
+    from: R,
+    peer: String,
+    meta: BytesMut,
+    payload_left: u32,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `from`; `peer` names the other end in errors.
+    pub fn new(from: R, peer: impl Into<String>) -> Self {
+        FrameReader { from, peer: peer.into(), meta: BytesMut::new(), payload_left: 0 }
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// The next frame and the bytes of payload that follow it, or `None` when the stream ended between two
+    /// frames. Payload of the frame before that was not read is skipped. Not cancel-safe: after dropping the
+    /// future, drop the connection.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`], [`ConnError::Frame`].
+    pub async fn next(&mut self) -> Result<Option<(Frame, u32)>, ConnError> {
+        self.skip_payload().await?;
+        let mut head = [0; HEADER_BYTES];
+        let (first, rest) = head.split_at_mut(1);
+        match self.from.read(first).await {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(e) => return Err(self.io(e)),
+        }
+        self.from.read_exact(rest).await.map_err(|e| self.io(e))?;
+        let header = Header::decode(&head).map_err(|e| self.garbage(e))?;
+        self.meta.resize(header.meta_bytes(), 0);
+        self.from.read_exact(&mut self.meta).await.map_err(|source| io_error(&self.peer, source))?;
+        let frame = header.frame(&self.meta).map_err(|e| self.garbage(e))?;
+        self.payload_left = header.payload_bytes();
+        Ok(Some((frame, self.payload_left)))
+    }
+
+    /// The next frame, where the stream must not end and a `Failure` is an error.
+    ///
+    /// # Errors
+    /// As [`FrameReader::next`]; [`ConnError::Refused`] with what a `Failure` frame says.
+    pub async fn expect(&mut self) -> Result<(Frame, u32), ConnError> {
+        match self.next().await? {
+            None => Err(self.io(io::ErrorKind::UnexpectedEof.into())),
+            Some((Frame::Failure(detail), _)) => {
+                Err(ConnError::Refused { peer: self.peer.clone(), source: detail.into() })
+            }
+            Some(other) => Ok(other),
+        }
+    }
+
+    /// Fills `part` with the next bytes of the payload; call it repeatedly to handle a payload while it arrives.
+    /// Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`]; also when `part` is longer than what is left of the payload.
+    pub async fn payload(&mut self, part: &mut [u8]) -> Result<(), ConnError> {
+        let left = u32::try_from(part.len()).ok().and_then(|n| self.payload_left.checked_sub(n));
+        let Some(left) = left else {
+            return Err(self.io(io::Error::new(io::ErrorKind::InvalidInput, "read past a frame's payload")));
+        };
+        self.from.read_exact(part).await.map_err(|e| self.io(e))?;
+        self.payload_left = left;
+        Ok(())
+    }
+
+    /// An error that says which frame came instead of the one wanted.
+    pub fn unexpected(&self, got: &Frame, wanted: &'static str) -> ConnError {
+        ConnError::Unexpected { peer: self.peer.clone(), got: got.name(), wanted }
+    }
+
+    async fn skip_payload(&mut self) -> Result<(), ConnError> {
+        let mut sink = [0; 4096];
+        while self.payload_left > 0 {
+            let part = sink.len().min(self.payload_left as usize);
+            self.payload(&mut sink[..part]).await?;
+        }
+        Ok(())
+    }
+
+    fn io(&self, source: io::Error) -> ConnError {
+        io_error(&self.peer, source)
+    }
+
+    fn garbage(&self, source: FrameError) -> ConnError {
+        ConnError::Frame { peer: self.peer.clone(), source }
+    }
+}
+
+/// Writes frames.
+pub struct FrameWriter<W> {
+    to: W,
+    peer: String,
+    head: BytesMut,
+}
+
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    /// Writes to `to`; `peer` names the other end in errors.
+    pub fn new(to: W, peer: impl Into<String>) -> Self {
+        FrameWriter { to, peer: peer.into(), head: BytesMut::new() }
+    }
+
+    /// Sends a frame without payload. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`], [`ConnError::Frame`].
+    pub async fn send(&mut self, frame: impl Into<Frame>) -> Result<(), ConnError> {
+        self.begin(frame, 0).await?;
+        self.flush().await
+    }
+
+    /// Sends a frame up to its payload, of which `payload_bytes` must follow through [`FrameWriter::payload`].
+    /// Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`], [`ConnError::Frame`].
+    pub async fn begin(&mut self, frame: impl Into<Frame>, payload_bytes: u32) -> Result<(), ConnError> {
+        self.head.clear();
+        frame::encode(&frame.into(), payload_bytes, &mut self.head)
+            .map_err(|source| ConnError::Frame { peer: self.peer.clone(), source })?;
+        self.to.write_all(&self.head).await.map_err(|e| io_error(&self.peer, e))
+    }
+
+    /// Sends the next part of a payload. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`].
+    pub async fn payload(&mut self, part: &[u8]) -> Result<(), ConnError> {
+        self.to.write_all(part).await.map_err(|e| io_error(&self.peer, e))
+    }
+
+    /// Hands everything sent so far to the network.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`].
+    pub async fn flush(&mut self) -> Result<(), ConnError> {
+        self.to.flush().await.map_err(|e| io_error(&self.peer, e))
+    }
+}
+
+fn io_error(peer: &str, source: io::Error) -> ConnError {
+    ConnError::Io { peer: peer.into(), source }
+}
+
+/// The reading half of a connection.
+pub type ConnReader = FrameReader<ReadHalf<BoxStream>>;
+/// The writing half of a connection.
+pub type ConnWriter = FrameWriter<WriteHalf<BoxStream>>;
+
+/// A connection that has shaken hands.
+pub struct Conn {
+    /// The reading half.
+    pub reader: ConnReader,
+    /// The writing half.
+    pub writer: ConnWriter,
+}
+
+impl Conn {
+    fn new(stream: BoxStream, peer: &str) -> Self {
+        let (from, to) = tokio::io::split(stream);
+        Conn { reader: FrameReader::new(from, peer), writer: FrameWriter::new(to, peer) }
+    }
+}
+
+/// Connects to the data port at `address` and makes sure that `server` of `cluster` is there, all within
+/// `deadline`. Cancel-safe.
+///
+/// # Errors
+/// [`ConnError`]; [`ConnError::Refused`] with [`ErrorCode::Mismatch`] when somebody else is there.
+pub async fn connect(
+    world: &World,
+    address: &str,
+    cluster: ClusterId,
+    server: ServerId,
+    deadline: Duration,
+) -> Result<Conn, ConnError> {
+    let making = async {
+        let stream = world.net.connect(address).await.map_err(|e| io_error(address, e))?;
+        let mut conn = Conn::new(stream, address);
+        let hello = v1::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            cluster: cluster.to_bytes().into(),
+            server: server.to_bytes().into(),
+        };
+        conn.writer.send(hello).await?;
+        let (answer, _) = conn.reader.expect().await?;
+        let Frame::HelloReply(reply) = answer else {
+            return Err(conn.reader.unexpected(&answer, "HelloReply"));
+        };
+        let refused = |source| ConnError::Refused { peer: address.into(), source };
+        let there = convert::server(&reply.server, "server").map_err(refused)?;
+        let of = convert::cluster(&reply.cluster, "cluster").map_err(refused)?;
+        if (there, of) != (server, cluster) {
+            let message = format!("chunkserver {there} of cluster {of} answers where {server} of {cluster} should be");
+            return Err(refused(WireError::new(ErrorCode::Mismatch, message)));
+        }
+        Ok(conn)
+    };
+    let limit = deadline;
+    timeout(&*world.clock, limit, making)
+        .await
+        .unwrap_or_else(|_| Err(ConnError::Timeout { peer: address.into(), limit }))
+}
+
+/// Shakes hands with a caller, as `server` of `cluster` (`None` while the server has not been adopted by one).
+/// A caller who wants somebody else is told so. Has no deadline of its own.
+///
+/// # Errors
+/// [`ConnError`]; the caller has been told then, where it could be.
+pub async fn accept(stream: BoxStream, cluster: Option<ClusterId>, server: ServerId) -> Result<Conn, ConnError> {
+    let peer = stream.peer().to_string();
+    let mut conn = Conn::new(stream, &peer);
+    let (first, _) = conn.reader.expect().await?;
+    let Frame::Hello(hello) = first else {
+        return Err(conn.reader.unexpected(&first, "Hello"));
+    };
+    if let Err(source) = check_hello(&hello, cluster, server) {
+        conn.writer.send(v1::ErrorDetail::from(&source)).await?;
+        return Err(ConnError::Refused { peer, source });
+    }
+    let reply =
+        v1::HelloReply { protocol_version: PROTOCOL_VERSION, cluster: hello.cluster, server: server.to_bytes().into() };
+    conn.writer.send(reply).await?;
+    Ok(conn)
+}
+
+fn check_hello(hello: &v1::Hello, cluster: Option<ClusterId>, server: ServerId) -> Result<(), WireError> {
+    if hello.protocol_version != PROTOCOL_VERSION {
+        let message = format!(
+            "the caller speaks protocol version {}, chunkserver {server} speaks {PROTOCOL_VERSION}; run releases that \
+             share one",
+            hello.protocol_version
+        );
+        return Err(WireError::new(ErrorCode::VersionMismatch, message).of_server(server));
+    }
+    let wanted_cluster = convert::cluster(&hello.cluster, "cluster")?;
+    let wanted = convert::server(&hello.server, "server")?;
+    let Some(cluster) = cluster else {
+        let message = format!("chunkserver {server} has not registered with a master yet");
+        return Err(WireError::new(ErrorCode::Unavailable, message).of_server(server));
+    };
+    if (wanted, wanted_cluster) != (server, cluster) {
+        let message =
+            format!("this is chunkserver {server} of cluster {cluster}, not {wanted} of cluster {wanted_cluster}");
+        return Err(WireError::new(ErrorCode::Mismatch, message).of_server(server));
+    }
+    Ok(())
+}

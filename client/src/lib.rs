@@ -1,0 +1,45 @@
+//! The client of a Quarry cluster: files that are written to several machines and verified when they are read.
+//!
+//! It finds the leading master, retries what may be retried, writes chunks through a pipeline of chunkservers and goes on
+//! elsewhere when one of them fails, and reads from another replica when one is slow, gone or wrong. See [`Client`] for
+//! an example.
+//!
+//! | module | does |
+//! |---|---|
+//! | `client`, `namespace` | the handle; names: look up, list, move, remove |
+//! | `writer` | a file being written: window, packets, seal-and-continue |
+//! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
+//! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
+//! | `pool`, `breaker`, `hedge` | connections to chunkservers, whom to ask last, when to ask a second |
+//! | [`frames`] | the data port's frames on a byte stream |
+//!
+//! This crate must not know how servers store or decide anything; it knows what `quarry-proto` says.
+//!
+//! # Cancelling
+//! Futures of this crate may be dropped. A read that is dropped did nothing. A mutation that is dropped may or may not
+//! have happened. What a [`FileWriter`] accepted stays accepted.
+
+mod breaker;
+mod buffers;
+mod client;
+mod config;
+mod error;
+pub mod frames;
+mod hedge;
+mod info;
+mod masters;
+mod namespace;
+mod ops;
+mod pool;
+mod reader;
+mod retry;
+mod session;
+mod writer;
+
+pub use client::Client;
+pub use config::{ClientConfig, CreateMode, CreateOptions};
+pub use error::ClientError;
+pub use info::{ChunkInfo, ChunkState, FileInfo, FileKind, ListPage, ReplicaInfo, Usage};
+pub use quarry_types::{ChunkId, Crc32, ErrorCode, InodeId, ReplicaState, ServerId};
+pub use reader::{FileReader, ReadStats};
+pub use writer::{FileWriter, Finished, WriteStats};

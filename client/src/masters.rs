@@ -1,0 +1,267 @@
+//! Finding the leader among the masters, and calling it until it answers or patience ends.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use quarry_env::{World, clock::timeout, net::BoxFuture};
+use quarry_proto::{REQUEST_ID, WireError};
+use quarry_types::{Advice, ErrorCode, limits::CONNECT_DEADLINE};
+use tonic::{
+    Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    transport::{Channel, Endpoint, Uri},
+};
+
+use crate::{ClientError, retry::Backoff};
+
+/// One attempt at a call; a master that does not answer within this is asked again, or another is.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
+/// Hints followed without a pause: a leader may change on the way, but masters that point at each other must not spin.
+const HINTS_MAX: u32 = 3;
+
+/// What a gRPC call answers, in a box.
+pub(crate) type Answer<A> = BoxFuture<'static, Result<Response<A>, Status>>;
+
+/// A call that failed for good.
+#[derive(Debug)]
+pub(crate) struct CallFailed {
+    pub(crate) error: ClientError,
+    /// How often the request may have reached a master.
+    pub(crate) sends: u32,
+}
+
+/// The masters of one cluster.
+pub(crate) struct Masters {
+    world: World,
+    addresses: Vec<String>,
+    request_id: AsciiMetadataValue,
+    deadline: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: BTreeMap<String, Channel>,
+    /// Who led when last heard of.
+    leader: Option<String>,
+    /// Which of the addresses is tried next when nobody is known to lead.
+    next: usize,
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// The caller must decide.
+    Return,
+    /// The same master, after a pause.
+    Again,
+    /// Another master, after a pause.
+    Elsewhere,
+    /// This master, at once.
+    Leader(String),
+}
+
+/// `answered`: the error is the master's own and not the transport's.
+fn next_step(error: &WireError, answered: bool) -> Next {
+    match (error.code, error.code.advice()) {
+        (ErrorCode::NotLeader, _) => match &error.leader {
+            Some(leader) => Next::Leader(leader.clone()),
+            None => Next::Elsewhere,
+        },
+        (ErrorCode::Unavailable | ErrorCode::DeadlineExceeded, _) => Next::Elsewhere,
+        (_, Advice::Retry) if answered => Next::Again,
+        (_, Advice::Retry) => Next::Elsewhere,
+        (_, Advice::RetryElsewhere | Advice::Refresh | Advice::GiveUp) => Next::Return,
+    }
+}
+
+impl Masters {
+    pub(crate) fn new(
+        world: World,
+        addresses: Vec<String>,
+        request_id: AsciiMetadataValue,
+        deadline: Duration,
+    ) -> Self {
+        Masters { world, addresses, request_id, deadline, state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // The state is a cache: whatever a panicking task left in it is good enough.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the leader with `request`, again and again where that may help, until the client's deadline.
+    pub(crate) async fn call<Q, A, F>(&self, doing: &str, request: Q, send: F) -> Result<A, CallFailed>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Answer<A>,
+    {
+        self.call_within(self.deadline, doing, request, send).await
+    }
+
+    /// As [`Masters::call`], with a deadline of its own.
+    pub(crate) async fn call_within<Q, A, F>(
+        &self,
+        deadline: Duration,
+        doing: &str,
+        request: Q,
+        send: F,
+    ) -> Result<A, CallFailed>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Answer<A>,
+    {
+        let start = self.world.clock.now();
+        let mut backoff = Backoff::default();
+        let (mut sends, mut hints) = (0, 0);
+        loop {
+            let left = deadline.saturating_sub(self.world.clock.now().since(start));
+            let target = self.target();
+            let (error, answered) = match self.attempt(&target, left, request.clone(), &send, &mut sends).await {
+                Ok(answer) => {
+                    self.state().leader = Some(target);
+                    return Ok(answer);
+                }
+                Err(failed) => failed,
+            };
+            let next = next_step(&error, answered);
+            tracing::debug!(doing, master = target, code = %error.code, error = error.message, ?next, "call failed");
+            if next == Next::Return {
+                return Err(CallFailed { error: ClientError::from_wire(doing, error), sends });
+            }
+            let follow = matches!(next, Next::Leader(_)) && hints < HINTS_MAX;
+            hints += u32::from(follow);
+            self.turn_to(&target, next, answered);
+            let pause = if follow { Duration::ZERO } else { backoff.pause(self.world.random.next_u64()) };
+            if self.world.clock.now().plus(pause) >= start.plus(deadline) {
+                return Err(CallFailed { error: gave_up(doing, deadline, error), sends });
+            }
+            if !pause.is_zero() {
+                self.world.clock.sleep(pause).await;
+            }
+        }
+    }
+
+    /// Opens a streaming call at the leader; one attempt, the caller retries.
+    pub(crate) fn request<Q>(&self, request: Q, limit: Duration) -> Request<Q> {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert(REQUEST_ID, self.request_id.clone());
+        request.set_timeout(limit);
+        request
+    }
+
+    async fn attempt<Q, A, F>(
+        &self,
+        target: &str,
+        left: Duration,
+        request: Q,
+        send: &F,
+        sends: &mut u32,
+    ) -> Result<A, (WireError, bool)>
+    where
+        F: Fn(Channel, Request<Q>) -> Answer<A>,
+    {
+        let limit = left.min(ATTEMPT_DEADLINE);
+        let channel = self.channel(target, limit.min(CONNECT_DEADLINE)).await.map_err(|e| (e, false))?;
+        *sends += 1;
+        match timeout(&*self.world.clock, limit, send(channel, self.request(request, limit))).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => {
+                let answered = !status.details().is_empty();
+                let mut error = WireError::from(status);
+                if !answered {
+                    error.message = format!("master {target}: {}", error.message);
+                }
+                Err((error, answered))
+            }
+            Err(elapsed) => {
+                let message = format!("master {target} gave {elapsed}");
+                Err((WireError::new(ErrorCode::DeadlineExceeded, message), false))
+            }
+        }
+    }
+
+    fn target(&self) -> String {
+        let state = self.state();
+        let known = state.leader.clone();
+        known.or_else(|| self.addresses.get(state.next % self.addresses.len().max(1)).cloned()).unwrap_or_default()
+    }
+
+    fn turn_to(&self, failed: &str, next: Next, answered: bool) {
+        let mut state = self.state();
+        if !answered {
+            // The connection may be broken in a way that only its end finds out.
+            state.channels.remove(failed);
+        }
+        match next {
+            Next::Leader(leader) => state.leader = Some(leader),
+            Next::Elsewhere => {
+                // Another call may have found the leader meanwhile.
+                if state.leader.as_deref().is_none_or(|leader| leader == failed) {
+                    state.leader = None;
+                    let at = self.addresses.iter().position(|a| a == failed);
+                    state.next = at.map_or(state.next, |at| at + 1);
+                }
+            }
+            Next::Again | Next::Return => {}
+        }
+    }
+
+    async fn channel(&self, address: &str, limit: Duration) -> Result<Channel, WireError> {
+        if let Some(channel) = self.state().channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let unavailable =
+            |why: String| WireError::new(ErrorCode::Unavailable, format!("master {address} cannot be reached: {why}"));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
+            WireError::new(ErrorCode::InvalidArgument, format!("{address:?} is not a master's address: {e}"))
+        })?;
+        let net = Arc::clone(&self.world.net);
+        let to = address.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let (net, to) = (Arc::clone(&net), to.clone());
+            async move { net.connect(&to).await.map(TokioIo::new) }
+        });
+        let channel = timeout(&*self.world.clock, limit, endpoint.connect_with_connector(connector))
+            .await
+            .map_err(|e| unavailable(e.to_string()))?
+            .map_err(|e| unavailable(root_cause(&e)))?;
+        self.state().channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// tonic's own message is just "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+fn gave_up(doing: &str, deadline: Duration, last: WireError) -> ClientError {
+    ClientError::new(last.code, doing, format!("gave up after {deadline:?}; the last answer was: {}", last.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_next_step() {
+        let error = |code| WireError::new(code, "x");
+        assert_eq!(next_step(&error(ErrorCode::NotFound), true), Next::Return);
+        assert_eq!(next_step(&error(ErrorCode::OutcomeUnknown), true), Next::Return);
+        assert_eq!(next_step(&error(ErrorCode::NoSpace), true), Next::Return);
+        assert_eq!(next_step(&error(ErrorCode::UnderReplicated), true), Next::Again);
+        assert_eq!(next_step(&error(ErrorCode::Unavailable), false), Next::Elsewhere);
+        assert_eq!(next_step(&error(ErrorCode::NotLeader), true), Next::Elsewhere);
+        let hint = WireError { leader: Some("b:1".into()), ..error(ErrorCode::NotLeader) };
+        assert_eq!(next_step(&hint, true), Next::Leader("b:1".into()));
+    }
+}

@@ -1,0 +1,237 @@
+//! Names: looking up, listing, moving, removing.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::Stream;
+use quarry_env::clock::timeout;
+use quarry_proto::{WireError, v1};
+use quarry_types::{ErrorCode, limits, name};
+use tonic::Streaming;
+
+use crate::{ChunkInfo, Client, ClientError, FileInfo, ListPage, Usage, client::Shared, session::namespace};
+
+/// Refuses a path that no master would take, before anything is sent.
+pub(crate) fn check_path(doing: &str, path: &str) -> Result<(), ClientError> {
+    name::split_path(path).map(|_| ()).map_err(|e| ClientError::new(ErrorCode::InvalidArgument, doing, e.to_string()))
+}
+
+/// The file in a reply.
+pub(crate) fn file(doing: &str, reply: Option<v1::FileInfo>) -> Result<FileInfo, ClientError> {
+    quarry_proto::convert::required(reply, "file")
+        .and_then(FileInfo::try_from)
+        .map_err(|e| ClientError::from_wire(doing, e))
+}
+
+impl Client {
+    /// Looks up a file or directory.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] and others of the error table.
+    pub async fn stat(&self, path: &str) -> Result<FileInfo, ClientError> {
+        self.shared.stat(path).await
+    }
+
+    /// The entries of a directory in name order, fetched as the stream is read. An entry that is made or removed
+    /// meanwhile may or may not show. The stream ends after its first error.
+    pub fn list(&self, path: &str) -> impl Stream<Item = Result<FileInfo, ClientError>> + Send + 'static {
+        let lister =
+            Lister { client: self.clone(), path: path.to_owned(), ready: VecDeque::new(), token: Some(Bytes::new()) };
+        futures::stream::unfold(lister, |mut lister| async move { lister.next().await.map(|entry| (entry, lister)) })
+    }
+
+    /// One page of a listing: at most `limit` entries (0: as many as the master puts in one page) behind `token`, which
+    /// is empty at first and then [`ListPage::token`] of the page before.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], [`ErrorCode::NotADirectory`] and others of the error table.
+    pub async fn list_page(&self, path: &str, token: Bytes, limit: usize) -> Result<ListPage, ClientError> {
+        let doing = format!("listing {path}");
+        check_path(&doing, path)?;
+        let limit = if limit == 0 { limits::LIST_PAGE } else { limit };
+        let request = v1::ListRequest { path: path.into(), token, limit: limit as u64 };
+        let shared = &self.shared;
+        let pages = shared
+            .ask(&doing, request, |channel, request| {
+                let world = shared.world.clone();
+                let patience = shared.config.deadline;
+                Box::pin(async move {
+                    let stream = namespace(channel).list(request).await?.into_inner();
+                    // Collected inside the attempt, so that a stream that breaks is asked for again.
+                    let collected = timeout(&*world.clock, patience, collect(stream)).await;
+                    collected.unwrap_or_else(|e| Err(tonic::Status::deadline_exceeded(e.to_string())))
+                })
+            })
+            .await?;
+        let entries = pages.0.into_iter().map(FileInfo::try_from).collect::<Result<_, _>>();
+        Ok(ListPage { entries: entries.map_err(|e| ClientError::from_wire(&doing, e))?, token: pages.1 })
+    }
+
+    /// Makes a directory; with `parents` also those above it, and it may exist.
+    ///
+    /// # Errors
+    /// [`ErrorCode::AlreadyExists`], [`ErrorCode::NotFound`], [`ErrorCode::NotADirectory`] and others.
+    pub async fn mkdir(&self, path: &str, parents: bool) -> Result<FileInfo, ClientError> {
+        let doing = format!("making directory {path}");
+        check_path(&doing, path)?;
+        let make = |op| v1::MkdirRequest { op: Some(op), path: path.into(), parents };
+        let reply = self
+            .shared
+            .sessions
+            .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).mkdir(request).await }))
+            .await?;
+        file(&doing, reply.directory)
+    }
+
+    /// Moves a file or directory. With `replace` it takes the place of a file at `to`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], [`ErrorCode::AlreadyExists`], [`ErrorCode::Cycle`] and others.
+    pub async fn rename(&self, from: &str, to: &str, replace: bool) -> Result<FileInfo, ClientError> {
+        let doing = format!("renaming {from} to {to}");
+        check_path(&doing, from)?;
+        check_path(&doing, to)?;
+        let make = |op| v1::RenameRequest { op: Some(op), from: from.into(), to: to.into(), replace };
+        let reply = self
+            .shared
+            .sessions
+            .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).rename(request).await }))
+            .await?;
+        file(&doing, reply.file)
+    }
+
+    /// Removes a file, an empty directory, or with `recursive` a directory and all below it. With `now` its space is
+    /// given back at once, which cuts off those who are reading it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], [`ErrorCode::NotEmpty`] and others.
+    pub async fn remove(&self, path: &str, recursive: bool, now: bool) -> Result<(), ClientError> {
+        let doing = format!("removing {path}");
+        check_path(&doing, path)?;
+        let make = |op| v1::RemoveRequest { op: Some(op), path: path.into(), recursive, now };
+        self.shared
+            .sessions
+            .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).remove(request).await }))
+            .await
+            .map(|_| ())
+    }
+
+    /// Sums over everything below `path`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] and others.
+    pub async fn usage(&self, path: &str) -> Result<Usage, ClientError> {
+        let doing = format!("summing up {path}");
+        check_path(&doing, path)?;
+        let request = v1::UsageRequest { path: path.into() };
+        let reply = self
+            .shared
+            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).usage(request).await }))
+            .await?;
+        Ok(reply.into())
+    }
+
+    /// The chunks of a file and who has them, in file order.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] when this version of the file is gone, and others.
+    pub async fn chunks(&self, file: &FileInfo) -> Result<Vec<ChunkInfo>, ClientError> {
+        let mut all: Vec<ChunkInfo> = Vec::new();
+        let mut offset = 0;
+        loop {
+            let page = self.shared.locate(file, offset, 0).await?;
+            let Some(last) = page.chunks.last() else { return Ok(all) };
+            // The last chunk may be open, and then its length is unknown; nothing follows it.
+            let next = last.offset + last.length;
+            all.extend(page.chunks);
+            if !page.more || next <= offset {
+                return Ok(all);
+            }
+            offset = next;
+        }
+    }
+
+    /// The state of the cluster, as the leader sees it.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
+        self.shared
+            .ask("asking for the status", v1::StatusRequest {}, |channel, request| {
+                Box::pin(async move {
+                    let mut client = v1::admin_client::AdminClient::new(channel)
+                        .max_decoding_message_size(limits::GRPC_MESSAGE_BYTES);
+                    client.status(request).await
+                })
+            })
+            .await
+    }
+}
+
+/// A page of chunks.
+pub(crate) struct Located {
+    pub(crate) chunks: Vec<ChunkInfo>,
+    pub(crate) more: bool,
+    pub(crate) cluster: Bytes,
+}
+
+impl Shared {
+    pub(crate) async fn stat(&self, path: &str) -> Result<FileInfo, ClientError> {
+        let doing = format!("looking up {path}");
+        check_path(&doing, path)?;
+        let request = v1::StatRequest { path: path.into() };
+        let reply = self
+            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).stat(request).await }))
+            .await?;
+        file(&doing, reply.file)
+    }
+
+    /// Chunks of exactly this version of `file`, from the one that covers `offset`; at most `limit` (0: a page).
+    pub(crate) async fn locate(&self, file: &FileInfo, offset: u64, limit: u32) -> Result<Located, ClientError> {
+        let doing = format!("locating the chunks of {}", file.path);
+        let request = v1::LocateRequest { inode: file.inode.0, version: file.version, offset, limit };
+        let reply = self
+            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).locate(request).await }))
+            .await?;
+        let chunks: Result<_, WireError> = reply.chunks.into_iter().map(ChunkInfo::try_from).collect();
+        let chunks = chunks.map_err(|e| ClientError::from_wire(&doing, e))?;
+        Ok(Located { chunks, more: reply.more, cluster: reply.cluster })
+    }
+}
+
+/// The entries of a stream of pages and the token behind them.
+type Pages = (Vec<v1::FileInfo>, Bytes);
+
+async fn collect(mut stream: Streaming<v1::ListPage>) -> Result<tonic::Response<Pages>, tonic::Status> {
+    let mut all: Pages = (Vec::new(), Bytes::new());
+    while let Some(page) = stream.message().await? {
+        all.0.extend(page.entries);
+        all.1 = page.token;
+    }
+    Ok(tonic::Response::new(all))
+}
+
+struct Lister {
+    client: Client,
+    path: String,
+    ready: VecDeque<FileInfo>,
+    /// `None` behind the last page.
+    token: Option<Bytes>,
+}
+
+impl Lister {
+    async fn next(&mut self) -> Option<Result<FileInfo, ClientError>> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(Ok(entry));
+            }
+            match self.client.list_page(&self.path, self.token.take()?, 0).await {
+                Ok(page) => {
+                    self.token = Some(page.token).filter(|token| !token.is_empty());
+                    self.ready = page.entries.into();
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

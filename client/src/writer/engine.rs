@@ -1,0 +1,446 @@
+//! The task that writes one file: it takes bytes from the handle, sends them, and when a chunk breaks has it sealed
+//! where it stands and goes on in a new one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quarry_env::Instant;
+use quarry_proto::v1;
+use quarry_types::{Crc32, ErrorCode, ServerId, limits::WINDOW_BYTES};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Counters, Finished,
+    pipeline::{Broken, Ended, Permit, Pipeline, Sums},
+    window::Window,
+};
+use crate::{
+    ClientError,
+    client::Shared,
+    namespace::file,
+    retry::Backoff,
+    session::{HeldLease, namespace},
+};
+
+/// A server that failed this writer gets no new chunk of it for this long.
+const AVOID_FOR: Duration = Duration::from_secs(30);
+
+/// What the handle asks for, in order.
+pub(super) enum Command {
+    /// Write this; at most a packet.
+    Data(Bytes),
+    /// Say when everything before is durable.
+    Flush(oneshot::Sender<()>),
+    /// End the file.
+    Finish(oneshot::Sender<Finished>),
+}
+
+/// The file that is being written.
+pub(super) struct Target {
+    pub(super) path: String,
+    pub(super) inode: u64,
+    pub(super) lease: HeldLease,
+    pub(super) wanted: u32,
+}
+
+pub(super) struct Engine {
+    shared: Arc<Shared>,
+    target: Target,
+    inbox: mpsc::Receiver<Command>,
+    window: Window,
+    /// Of everything accepted, computed as it came in.
+    crc: Crc32,
+    pipeline: Option<Pipeline>,
+    /// Sealed by this writer, in file order.
+    chunks: Vec<v1::ChunkRef>,
+    /// Sealed by the members; the master learns of it with the next call.
+    seals: Vec<v1::SealedChunk>,
+    /// What the file had before, and its CRC.
+    base: (u64, Crc32),
+    avoid: BTreeMap<ServerId, Instant>,
+    /// File offset up to which every member made the bytes durable.
+    durable: u64,
+    /// File offset behind the last byte that was ever sent.
+    highest_sent: u64,
+    /// When the first of the failures happened since which nothing moved on.
+    failing_since: Option<Instant>,
+    backoff: Backoff,
+    counters: Arc<Counters>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        target: Target,
+        base: (u64, Crc32),
+        inbox: mpsc::Receiver<Command>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let at = base.0;
+        Engine {
+            shared: Arc::clone(shared),
+            target,
+            inbox,
+            window: Window::new(at),
+            crc: base.1,
+            pipeline: None,
+            chunks: Vec::new(),
+            seals: Vec::new(),
+            base,
+            avoid: BTreeMap::new(),
+            durable: at,
+            highest_sent: at,
+            failing_since: None,
+            backoff: Backoff::default(),
+            counters,
+        }
+    }
+
+    /// Writes until the handle ends the file or goes away.
+    pub(super) async fn run(&mut self) -> Result<Option<oneshot::Sender<Finished>>, ClientError> {
+        loop {
+            let command = if self.window.unsent() > 0 {
+                self.send_one().await?;
+                continue;
+            } else {
+                match self.wait().await? {
+                    Some(command) => command,
+                    None => continue,
+                }
+            };
+            match command {
+                Inbox::Closed => return Ok(None),
+                Inbox::Took(Command::Data(bytes)) => self.accept(bytes),
+                Inbox::Took(Command::Flush(reply)) => {
+                    self.flush().await?;
+                    // A handle that went away does not want to know.
+                    let _gone = reply.send(());
+                }
+                Inbox::Took(Command::Finish(reply)) => {
+                    self.seal_last().await?;
+                    return Ok(Some(reply));
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, bytes: Bytes) {
+        self.crc = self.crc.combine(Crc32::of(&bytes), bytes.len() as u64);
+        self.window.push(bytes);
+    }
+
+    /// Waits for the handle or for the primary. `None`: look again.
+    async fn wait(&mut self) -> Result<Option<Inbox>, ClientError> {
+        let room = self.window.retained() < WINDOW_BYTES;
+        let Engine { inbox, pipeline, .. } = self;
+        let heard = async {
+            match pipeline {
+                Some(pipeline) => pipeline.heard().await,
+                None => std::future::pending().await,
+            }
+        };
+        let broken = tokio::select! {
+            biased;
+            heard = heard => heard.err(),
+            command = inbox.recv(), if room => {
+                return Ok(Some(command.map_or(Inbox::Closed, Inbox::Took)));
+            }
+        };
+        self.settle();
+        if let Some(broken) = broken {
+            self.seal_broken(broken).await?;
+        }
+        Ok(None)
+    }
+
+    /// Releases what is acknowledged.
+    fn settle(&mut self) {
+        let Some(acked) = self.pipeline.as_ref().map(Pipeline::acked_offset) else { return };
+        self.release(acked);
+    }
+
+    fn release(&mut self, to: u64) {
+        if to > self.window.start() {
+            self.failing_since = None;
+            self.backoff = Backoff::default();
+            for bytes in self.window.release(to) {
+                self.shared.buffers.give(bytes);
+            }
+        }
+    }
+
+    /// Sends the next packet, in the current chunk or a new one.
+    async fn send_one(&mut self) -> Result<(), ClientError> {
+        if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.room() == 0) {
+            return self.seal_current().await;
+        }
+        if self.pipeline.is_none() {
+            return self.open_chunk().await;
+        }
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+        let from = self.window.sent();
+        let bytes = self.window.next_packet(pipeline.room());
+        let sent = match pipeline.drain() {
+            Ok(()) => pipeline.send(&bytes).await,
+            Err(broken) => Err(broken),
+        };
+        let to = from + bytes.len() as u64;
+        drop(bytes);
+        self.counters.bytes_sent.fetch_add(to - from, Ordering::Relaxed);
+        let again = to.min(self.highest_sent).saturating_sub(from);
+        self.counters.resent.fetch_add(again, Ordering::Relaxed);
+        self.highest_sent = self.highest_sent.max(to);
+        self.settle();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(broken) => self.seal_broken(broken).await,
+        }
+    }
+
+    fn doing(&self) -> String {
+        format!("writing {}", self.target.path)
+    }
+
+    async fn open_chunk(&mut self) -> Result<(), ClientError> {
+        let now = self.shared.world.clock.now();
+        self.avoid.retain(|_, until| now < *until);
+        let doing = self.doing();
+        let offset = self.window.sent();
+        let limit_bytes = self.shared.config.chunk_bytes;
+        let (inode, lease, seals) = (self.target.inode, self.target.lease.lease, self.seals.clone());
+        let avoid: Vec<Bytes> = self.avoid.keys().map(|server| server.to_bytes().into()).collect();
+        let make = |op| v1::AddChunkRequest {
+            op: Some(op),
+            inode,
+            lease,
+            offset,
+            limit_bytes,
+            seals: seals.clone(),
+            avoid: avoid.clone(),
+        };
+        let reply = self
+            .shared
+            .sessions
+            .mutate(&doing, make, |channel, request| {
+                Box::pin(async move { namespace(channel).add_chunk(request).await })
+            })
+            .await?;
+        self.seals.clear();
+        self.counters.chunks.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit::from_reply(offset, reply).map_err(|e| ClientError::from_wire(&doing, e))?;
+        match Pipeline::open(&self.shared, permit).await {
+            Ok(pipeline) => {
+                self.pipeline = Some(pipeline);
+                Ok(())
+            }
+            Err((permit, broken)) => self.continue_after(permit, &Sums::default(), broken).await,
+        }
+    }
+
+    /// Ends the current chunk, as all members agree.
+    async fn seal_current(&mut self) -> Result<(), ClientError> {
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+        let ended = pipeline.seal().await;
+        self.settle();
+        match ended {
+            Ok(ended) => {
+                let Some(pipeline) = self.pipeline.take() else { return Ok(()) };
+                self.note_sealed(&pipeline.permit, ended);
+                pipeline.finish().await;
+                Ok(())
+            }
+            Err(broken) => self.seal_broken(broken).await,
+        }
+    }
+
+    fn note_sealed(&mut self, permit: &Permit, ended: Ended) {
+        let Ended { length, crc, receipts } = ended;
+        let (chunk, offset) = (permit.chunk, permit.offset);
+        self.chunks.push(v1::ChunkRef { chunk, offset, length, crc: crc.0 });
+        self.seals.push(v1::SealedChunk { chunk, offset, length, crc: crc.0, receipts });
+        self.durable = offset + length;
+        self.release(offset + length);
+    }
+
+    /// Sends and seals everything.
+    async fn seal_last(&mut self) -> Result<(), ClientError> {
+        loop {
+            if self.window.unsent() > 0 {
+                self.send_one().await?;
+            } else if self.pipeline.is_some() {
+                self.seal_current().await?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends everything and makes it durable. A seal does so as well.
+    async fn flush(&mut self) -> Result<(), ClientError> {
+        while self.durable < self.window.end() {
+            if self.window.unsent() > 0 {
+                self.send_one().await?;
+                continue;
+            }
+            let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+            let flushed = pipeline.flush().await;
+            self.settle();
+            match flushed {
+                Ok(to) => self.durable = to,
+                Err(broken) => self.seal_broken(broken).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn seal_broken(&mut self, broken: Broken) -> Result<(), ClientError> {
+        let Some(pipeline) = self.pipeline.take() else { return Ok(()) };
+        let (permit, sums) = pipeline.into_parts();
+        self.continue_after(permit, &sums, broken).await
+    }
+
+    /// Has the master seal a chunk that broke, and takes up writing where it ends.
+    async fn continue_after(&mut self, permit: Permit, sums: &Sums, broken: Broken) -> Result<(), ClientError> {
+        let now = self.shared.world.clock.now();
+        let Broken { error, culprit } = broken;
+        tracing::warn!(
+            path = self.target.path,
+            chunk = permit.chunk,
+            culprit = culprit.map(|server| server.to_string()),
+            error = error.message,
+            "a chunk broke; it is sealed where it stands and writing goes on in a new one"
+        );
+        if let Some(server) = culprit {
+            self.avoid.insert(server, now.plus(AVOID_FOR));
+        }
+        self.counters.seals_on_failure.fetch_add(1, Ordering::Relaxed);
+        let patience = self.shared.config.deadline;
+        if now.since(*self.failing_since.get_or_insert(now)) >= patience {
+            let message = format!("nothing moved for {patience:?}; the last failure was: {}", error.message);
+            return Err(ClientError::new(error.code, self.doing(), message));
+        }
+        let sealed = self.seal_at_master(permit.chunk).await?;
+        let before = self.window.start();
+        self.go_on_from(&permit, sums, &sealed)?;
+        if self.window.start() == before {
+            let pause = self.backoff.pause(self.shared.world.random.next_u64());
+            self.shared.world.clock.sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    async fn seal_at_master(&mut self, chunk: u64) -> Result<v1::SealChunkReply, ClientError> {
+        let doing = format!("sealing chunk {chunk} of {}", self.target.path);
+        let (inode, lease) = (self.target.inode, self.target.lease.lease);
+        let make = |op| v1::SealChunkRequest { op: Some(op), inode, lease, chunk };
+        self.shared
+            .sessions
+            .mutate(&doing, make, |channel, request| {
+                Box::pin(async move { namespace(channel).seal_chunk(request).await })
+            })
+            .await
+    }
+
+    /// Moves the window to the end of the sealed chunk, whose bytes must be those that were sent.
+    fn go_on_from(&mut self, permit: &Permit, sums: &Sums, sealed: &v1::SealChunkReply) -> Result<(), ClientError> {
+        let end = permit.offset.saturating_add(sealed.length);
+        let doing = self.doing();
+        let corrupt = |message: String| ClientError::new(ErrorCode::Corrupt, doing, message);
+        let (chunk, length) = (permit.chunk, sealed.length);
+        if end < self.window.start() || end > self.window.sent() {
+            let (acked, sent) = (self.window.start().saturating_sub(permit.offset), self.window.sent() - permit.offset);
+            return Err(corrupt(format!(
+                "chunk {chunk} was sealed at {length} bytes, but {acked} of the {sent} sent were acknowledged and are no \
+                 longer held here; write the file again"
+            )));
+        }
+        let (known, crc) = sums.known_prefix(length);
+        let crc = self.window.extend_crc(crc, permit.offset + known, end);
+        if crc != Some(Crc32(sealed.crc)) {
+            return Err(corrupt(format!(
+                "chunk {chunk} was sealed at {length} bytes with CRC {:08x}, which is not that of the bytes sent",
+                sealed.crc
+            )));
+        }
+        if sealed.length > 0 {
+            self.chunks.push(v1::ChunkRef { chunk, offset: permit.offset, length, crc: sealed.crc });
+        }
+        self.durable = self.durable.max(end);
+        self.release(end);
+        self.window
+            .rewind(end)
+            .map_err(|gone| corrupt(format!("bytes before file offset {} are no longer held", gone.start)))
+    }
+
+    /// Makes the file what was written.
+    pub(super) async fn complete(&mut self) -> Result<Finished, ClientError> {
+        let doing = format!("completing {}", self.target.path);
+        let written = self.chunks.iter().fold(self.base, |(length, crc), chunk| {
+            (length + chunk.length, crc.combine(Crc32(chunk.crc), chunk.length))
+        });
+        let (length, crc) = (self.window.end(), self.crc);
+        if written != (length, crc) {
+            let message = format!(
+                "the chunks make {} bytes with CRC {}, but {length} with CRC {crc} were written; the file was damaged in \
+                 this machine's memory, write it again",
+                written.0, written.1
+            );
+            return Err(ClientError::new(ErrorCode::Corrupt, doing, message));
+        }
+        let (inode, lease) = (self.target.inode, self.target.lease.lease);
+        let make = |op| v1::CompleteRequest {
+            op: Some(op),
+            inode,
+            lease,
+            length,
+            crc: crc.0,
+            chunks: self.chunks.clone(),
+            seals: self.seals.clone(),
+        };
+        let reply = self
+            .shared
+            .sessions
+            .mutate(&doing, make, |channel, request| {
+                Box::pin(async move { namespace(channel).complete(request).await })
+            })
+            .await?;
+        let wanted = if reply.wanted == 0 { self.target.wanted } else { reply.wanted };
+        let file = file(&doing, reply.file)?;
+        Ok(Finished { file, fewest_replicas: reply.fewest_replicas, wanted, stats: self.counters.stats() })
+    }
+
+    /// Gives the file up.
+    pub(super) async fn abort(&mut self) -> Result<(), ClientError> {
+        self.inbox.close();
+        self.pipeline = None;
+        let doing = format!("giving up {}", self.target.path);
+        let (inode, lease) = (self.target.inode, self.target.lease.lease);
+        let make = |op| v1::AbortRequest { op: Some(op), inode, lease };
+        self.shared
+            .sessions
+            .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).abort(request).await }))
+            .await
+            .map(|_| ())
+    }
+
+    /// Completes when the master says that the writer lease has ended.
+    pub(super) fn lease_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.target.lease.lost.clone().cancelled_owned()
+    }
+
+    /// The error after that.
+    pub(super) fn lease_error(&self) -> ClientError {
+        let message = "the writer lease has ended: this client was silent for too long";
+        ClientError::new(ErrorCode::LeaseLost, self.doing(), message)
+    }
+}
+
+/// What the handle said.
+enum Inbox {
+    Took(Command),
+    Closed,
+}

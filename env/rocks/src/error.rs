@@ -1,0 +1,25 @@
+//! RocksDB's errors as ours.
+
+use std::path::Path;
+
+use quarry_env::KvError;
+use rocksdb::{Error, ErrorKind};
+
+/// What `error` of the store at `path` means.
+pub(crate) fn kv_error(path: &Path, error: &Error) -> KvError {
+    classify(path, error.kind(), error.as_ref())
+}
+
+/// The binding does not pass RocksDB's subcode on, so a full disk is told by the system's fixed text.
+pub(crate) fn classify(path: &Path, kind: ErrorKind, message: &str) -> KvError {
+    let full = ["No space left on device", "Disk quota exceeded", "Max allowed space was reached"];
+    if kind == ErrorKind::IOError && full.iter().any(|text| message.contains(text)) {
+        return KvError::Full { path: path.display().to_string() };
+    }
+    failed(path, message)
+}
+
+/// A failure with words of our own.
+pub(crate) fn failed(path: &Path, message: impl Into<String>) -> KvError {
+    KvError::Failed { path: path.display().to_string(), message: message.into() }
+}

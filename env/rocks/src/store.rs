@@ -1,0 +1,123 @@
+//! A store.
+
+use std::path::{Path, PathBuf};
+
+use quarry_env::{Batch, Kv, KvError, KvOptions, Space, SyncPoint, kv::Change, kv::Pair};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch,
+    WriteOptions, checkpoint::Checkpoint,
+};
+
+use crate::{
+    error::{failed, kv_error},
+    options,
+};
+
+/// RocksDB always has this column family; we store nothing in it.
+const UNUSED: &str = "default";
+
+/// An open store. RocksDB holds a lock file in the directory until this is dropped.
+pub(crate) struct Store {
+    path: PathBuf,
+    db: DB,
+}
+
+impl Store {
+    /// Opens or creates the store in `path` with the column families `spaces` and those that are there already.
+    pub(crate) fn open(path: &Path, spaces: &[Space], tune: KvOptions) -> Result<Self, KvError> {
+        let options = options::options(tune);
+        // Fails when there is no store yet; opening tells other reasons.
+        let mut names = DB::list_cf(&options, path).unwrap_or_default();
+        names.push(UNUSED.into());
+        names.extend(spaces.iter().map(|space| space.0.to_owned()));
+        names.sort_unstable();
+        names.dedup();
+        let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| kv_error(path, &e))?;
+        Ok(Store { path: path.to_owned(), db })
+    }
+
+    fn family(&self, space: Space) -> Result<&ColumnFamily, KvError> {
+        let missing = || failed(&self.path, format!("opened without the space {:?}", space.0));
+        self.db.cf_handle(space.0).ok_or_else(missing)
+    }
+
+    fn error(&self, error: &rocksdb::Error) -> KvError {
+        kv_error(&self.path, error)
+    }
+
+    fn pair(&self, pair: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<Pair, KvError> {
+        let (key, value) = pair.map_err(|e| self.error(&e))?;
+        Ok((key.into_vec(), value.into_vec()))
+    }
+}
+
+impl Kv for Store {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.db.get_cf(self.family(space)?, key).map_err(|e| self.error(&e))
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(Vec::new());
+        }
+        let mut read = ReadOptions::default();
+        if let Some(to) = to {
+            read.set_iterate_upper_bound(to);
+        }
+        let start = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
+        pairs.take(limit).map(|pair| self.pair(pair)).collect()
+    }
+
+    fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {
+        let mut pairs = self.db.iterator_cf(self.family(space)?, IteratorMode::End);
+        pairs.next().map(|pair| self.pair(pair)).transpose()
+    }
+
+    fn write(&self, batch: Batch, sync: Option<SyncPoint>) -> Result<(), KvError> {
+        if batch.is_empty() {
+            // RocksDB skips the sync of a batch that writes nothing.
+            return match sync {
+                Some(_) => self.db.flush_wal(true).map_err(|e| self.error(&e)),
+                None => Ok(()),
+            };
+        }
+        let mut changes = WriteBatch::default();
+        for change in batch.changes {
+            match change {
+                Change::Put(space, key, value) => changes.put_cf(self.family(space)?, key, value),
+                Change::Delete(space, key) => changes.delete_cf(self.family(space)?, key),
+                Change::DeleteRange(space, from, to) if from < to => {
+                    changes.delete_range_cf(self.family(space)?, from, to);
+                }
+                // RocksDB calls an empty range an error; here it has no keys.
+                Change::DeleteRange(..) => {}
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(sync.is_some());
+        self.db.write_opt(changes, &options).map_err(|e| self.error(&e))
+    }
+
+    fn flush(&self, _: SyncPoint) -> Result<(), KvError> {
+        let names = DB::list_cf(&rocksdb::Options::default(), &self.path).map_err(|e| self.error(&e))?;
+        let families: Vec<&ColumnFamily> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        // Tables and the manifest are synced by RocksDB before a flush returns.
+        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options).map_err(|e| self.error(&e))
+    }
+
+    fn checkpoint(&self, to: &Path) -> Result<(), KvError> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.error(&e))?;
+        checkpoint.create_checkpoint(to).map_err(|e| self.error(&e))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // A clean close need not replay the log. A failure leaves exactly what a crash would, which opening repairs.
+        let _replayed_instead = self.db.flush_wal(true);
+    }
+}

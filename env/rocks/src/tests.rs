@@ -1,0 +1,217 @@
+use std::{
+    fs,
+    io::{Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint};
+
+use rocksdb::ErrorKind;
+
+use crate::Rocks;
+
+const A: Space = Space("a");
+const B: Space = Space("b");
+const SYNC: Option<SyncPoint> = Some(SyncPoint("test"));
+
+fn open(path: &Path) -> Result<Arc<dyn Kv>, KvError> {
+    Rocks.open(path, &[A, B], KvOptions::default())
+}
+
+fn put(kv: &dyn Kv, space: Space, key: &str, value: &[u8], sync: Option<SyncPoint>) {
+    let mut batch = Batch::default();
+    batch.put(space, key, value);
+    kv.write(batch, sync).unwrap();
+}
+
+fn keys(kv: &dyn Kv, space: Space) -> Vec<String> {
+    let pairs = kv.scan(space, b"", None, usize::MAX).unwrap();
+    pairs.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+}
+
+/// Leaves a store as a kill would: its directory, copied while it is open and before anything was flushed.
+fn killed_copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "LOCK" {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn newest_wal(path: &Path) -> PathBuf {
+    let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|e| e == "log")).max().unwrap()
+}
+
+/// A killed store with 100 batches of about 1 KiB in its write-ahead log.
+fn killed_store(dir: &Path) -> PathBuf {
+    let live = dir.join("live");
+    let kv = open(&live).unwrap();
+    for n in 0..100 {
+        put(&*kv, A, &format!("{n:03}"), &[n; 1000], SYNC);
+    }
+    let dead = dir.join("dead");
+    killed_copy(&live, &dead);
+    dead
+}
+
+#[test]
+fn spaces_are_apart_and_sorted() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(&dir.path().join("s")).unwrap();
+    for key in ["c", "a", "b"] {
+        put(&*kv, A, key, b"1", None);
+    }
+    put(&*kv, B, "z", b"2", SYNC);
+    assert_eq!(keys(&*kv, A), ["a", "b", "c"]);
+    assert_eq!(kv.scan(A, b"a", Some(b"c"), 10).unwrap().len(), 2);
+    assert_eq!(kv.scan(A, b"b", None, 1).unwrap(), [(b"b".to_vec(), b"1".to_vec())]);
+    assert_eq!(kv.scan(A, b"c", Some(b"a"), 10).unwrap(), []);
+    assert_eq!(kv.last(A).unwrap().unwrap().0, b"c");
+    assert_eq!(kv.get(B, b"z").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!(kv.get(B, b"a").unwrap(), None);
+}
+
+#[test]
+fn a_batch_is_applied_in_order_and_ranges_are_half_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(&dir.path().join("s")).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        put(&*kv, A, key, b"1", None);
+    }
+    let mut batch = Batch::default();
+    batch.delete_range(A, "a", "c");
+    batch.put(A, "b", "2");
+    batch.delete(A, "d");
+    batch.delete_range(A, "x", "x");
+    kv.write(batch, SYNC).unwrap();
+    assert_eq!(keys(&*kv, A), ["b", "c"]);
+}
+
+#[test]
+fn what_was_written_is_there_after_reopening_and_flushing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let kv = open(&path).unwrap();
+    put(&*kv, A, "1", b"x", None);
+    kv.flush(SyncPoint("test")).unwrap();
+    put(&*kv, B, "2", b"y", None);
+    kv.write(Batch::default(), SYNC).unwrap();
+    drop(kv);
+    // Spaces that are not named are kept; new ones appear.
+    let kv = Rocks.open(&path, &[Space("new"), A], KvOptions::default()).unwrap();
+    assert_eq!(keys(&*kv, A), ["1"]);
+    assert_eq!(keys(&*kv, B), ["2"]);
+    assert_eq!(keys(&*kv, Space("new")), [] as [String; 0]);
+}
+
+#[test]
+fn a_second_opener_and_an_unknown_space_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let kv = open(&path).unwrap();
+    let second = open(&path).err().unwrap();
+    assert!(matches!(second, KvError::Failed { .. }), "{second}");
+    let unknown = kv.get(Space("nowhere"), b"k").unwrap_err();
+    assert!(unknown.to_string().contains("nowhere"), "{unknown}");
+}
+
+#[test]
+fn a_checkpoint_opens_as_it_was_and_refuses_to_overwrite() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(&dir.path().join("s")).unwrap();
+    put(&*kv, A, "1", b"x", None);
+    let copy = dir.path().join("copy");
+    kv.checkpoint(&copy).unwrap();
+    put(&*kv, A, "2", b"x", None);
+    assert!(kv.checkpoint(&copy).is_err());
+    let copied = open(&copy).unwrap();
+    assert_eq!(keys(&*copied, A), ["1"]);
+    assert_eq!(keys(&*kv, A), ["1", "2"]);
+}
+
+#[test]
+fn s11_an_unfinished_last_batch_is_a_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = killed_store(dir.path());
+    let wal = fs::OpenOptions::new().write(true).open(newest_wal(&dead)).unwrap();
+    // The last record's end never reached the disk.
+    wal.set_len(wal.metadata().unwrap().len() - 300).unwrap();
+    let kv = open(&dead).unwrap();
+    assert_eq!(keys(&*kv, A).len(), 99);
+}
+
+/// Flips a bit in the middle of the newest write-ahead log.
+fn damage_middle(dead: &Path) {
+    let mut wal = fs::OpenOptions::new().read(true).write(true).open(newest_wal(dead)).unwrap();
+    let middle = wal.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    wal.seek(SeekFrom::Start(middle)).unwrap();
+    wal.read_exact(&mut byte).unwrap();
+    wal.seek(SeekFrom::Start(middle)).unwrap();
+    wal.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
+#[test]
+fn s11_a_corrupt_middle_is_not_a_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = killed_store(dir.path());
+    damage_middle(&dead);
+    let refused = open(&dead).err().unwrap();
+    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+}
+
+#[test]
+fn a_store_that_can_be_repeated_keeps_what_is_before_the_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = killed_store(dir.path());
+    damage_middle(&dead);
+    let options = KvOptions { recovery: Recovery::Prefix, ..KvOptions::default() };
+    let kv = Rocks.open(&dead, &[A, B], options).unwrap();
+    let kept = keys(&*kv, A).len();
+    assert!((1..100).contains(&kept), "{kept}");
+}
+
+#[test]
+fn s11_an_older_log_that_lost_its_end_is_not_a_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("live");
+    let small = KvOptions { write_buffer_bytes: 256 << 10, ..KvOptions::default() };
+    let kv = Rocks.open(&live, &[A, B], small).unwrap();
+    // The one change of B stays in memory and keeps the first log alive, while A outgrows its buffer.
+    put(&*kv, B, "first", b"x", SYNC);
+    let logs = || {
+        let files = fs::read_dir(&live).unwrap().map(|entry| entry.unwrap().path());
+        let mut logs: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|e| e == "log")).collect();
+        logs.sort();
+        logs
+    };
+    let mut n = 0_u32;
+    while logs().len() < 2 {
+        put(&*kv, A, &format!("{n:06}"), &[7; 1000], SYNC);
+        n += 1;
+        assert!(n < 10_000, "the log was never switched");
+    }
+    put(&*kv, A, "last", b"x", SYNC);
+    let oldest = logs().remove(0);
+    let dead = dir.path().join("dead");
+    killed_copy(&live, &dead);
+    let oldest = fs::OpenOptions::new().write(true).open(dead.join(oldest.file_name().unwrap())).unwrap();
+    oldest.set_len(oldest.metadata().unwrap().len() - 300).unwrap();
+    let refused = Rocks.open(&dead, &[A, B], small).err().unwrap();
+    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+}
+
+#[test]
+fn a_full_disk_has_a_kind_of_its_own() {
+    let path = Path::new("p");
+    let full = "IO error: No space left on device: While appending to file: p/000004.log: No space left on device";
+    assert!(matches!(crate::error::classify(path, ErrorKind::IOError, full), KvError::Full { .. }));
+    let other = "IO error: While fdatasync: p/000004.log: Input/output error";
+    assert!(matches!(crate::error::classify(path, ErrorKind::IOError, other), KvError::Failed { .. }));
+    let damage = "Corruption: No space left on device";
+    assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Failed { .. }));
+}

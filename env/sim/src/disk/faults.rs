@@ -1,0 +1,131 @@
+//! What a test asked to go wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+};
+
+use quarry_env::SyncPoint;
+
+/// A kind of call, for [`crate::SimDisk::fail_next`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOp {
+    /// Opening an existing file.
+    Open,
+    /// Creating a file or a directory.
+    Create,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Cutting or growing.
+    SetLen,
+    /// Syncing a file.
+    Sync,
+    /// Syncing a directory.
+    SyncDir,
+    /// Renaming.
+    Rename,
+    /// Removing a file or a directory.
+    Remove,
+    /// Looking at names or at the room left.
+    Look,
+    /// Locking.
+    Lock,
+}
+
+impl DiskOp {
+    fn changes_something(self) -> bool {
+        !matches!(self, DiskOp::Open | DiskOp::Read | DiskOp::Look | DiskOp::Lock)
+    }
+}
+
+struct Failure {
+    under: PathBuf,
+    op: Option<DiskOp>,
+    error: io::ErrorKind,
+    times: Option<u32>,
+}
+
+#[derive(Default)]
+pub(super) struct Faults {
+    skipped: BTreeSet<SyncPoint>,
+    seen: BTreeMap<SyncPoint, u64>,
+    failures: Vec<Failure>,
+    changes: u64,
+    off_at: Option<u64>,
+    off: bool,
+}
+
+impl Faults {
+    /// Called first by every operation.
+    pub(super) fn before(&mut self, op: DiskOp, path: &Path) -> io::Result<()> {
+        if op.changes_something() && !self.off {
+            self.off = self.off_at.is_some_and(|at| self.changes >= at);
+            self.changes += 1;
+        }
+        if self.off {
+            return Err(io::Error::other("the simulated disk has no power"));
+        }
+        let hit = self.failures.iter_mut().position(|f| f.op.is_none_or(|o| o == op) && below(path, &f.under));
+        let Some(at) = hit else { return Ok(()) };
+        let Some(failure) = self.failures.get_mut(at) else { return Ok(()) };
+        let error = io::Error::new(failure.error, format!("injected failure of {op:?} at {}", path.display()));
+        if let Some(times) = &mut failure.times {
+            *times -= 1;
+            if *times == 0 {
+                self.failures.remove(at);
+            }
+        }
+        Err(error)
+    }
+
+    /// Notes the point; false when the sync is to be left out.
+    pub(super) fn sync(&mut self, point: SyncPoint) -> bool {
+        *self.seen.entry(point).or_default() += 1;
+        !self.skipped.contains(&point)
+    }
+
+    pub(super) fn skip(&mut self, point: SyncPoint) {
+        self.skipped.insert(point);
+    }
+
+    pub(super) fn honour(&mut self, point: SyncPoint) {
+        self.skipped.remove(&point);
+    }
+
+    pub(super) fn seen(&self) -> Vec<(SyncPoint, u64)> {
+        self.seen.iter().map(|(point, count)| (*point, *count)).collect()
+    }
+
+    pub(super) fn fail(&mut self, under: &Path, op: Option<DiskOp>, error: io::ErrorKind, times: Option<u32>) {
+        self.failures.push(Failure { under: under.to_owned(), op, error, times });
+    }
+
+    pub(super) fn mend(&mut self) {
+        self.failures.clear();
+    }
+
+    pub(super) fn power_off_after(&mut self, changes: u64) {
+        self.off_at = Some(self.changes.saturating_add(changes));
+    }
+
+    pub(super) fn power_on(&mut self) {
+        self.off_at = None;
+        self.off = false;
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.off
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+}
+
+/// Relative paths start at the root, as everywhere in the simulated disk.
+fn below(path: &Path, under: &Path) -> bool {
+    path.strip_prefix("/").unwrap_or(path).starts_with(under.strip_prefix("/").unwrap_or(under))
+}

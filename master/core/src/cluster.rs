@@ -1,0 +1,7 @@
+//! Operations on the cluster as a whole, one a file.
+
+pub(crate) mod create;
+pub(crate) mod epoch;
+pub(crate) mod server;
+pub(crate) mod settings;
+pub(crate) mod tick;

@@ -1,0 +1,158 @@
+use quarry_types::{
+    ChunkId, ClusterId, LeaseId, NodeId, ServerId, SessionId,
+    limits::{READER_GRACE, REPLICAS_DEFAULT, REPLICAS_MIN},
+};
+use uuid::Uuid;
+
+numbered! {
+    /// What a chunkserver's acknowledgement of a flush or a seal means.
+    pub enum Durability {
+        /// The bytes survive a power loss.
+        Sealed = 0,
+        /// Acknowledged without fsync.
+        Buffered = 1,
+    }
+}
+
+message! {
+    /// What an operator may set.
+    pub struct Settings as SettingsWire {
+        /// Durable replicas that a completion waits for (or all, for a file that wants fewer).
+        min_replicas: u32 = (uint32, tag = "1"),
+        /// Wanted replicas of a file that does not say.
+        default_replicas: u32 = (uint32, tag = "2"),
+        /// Replaced and removed inodes keep their chunks for readers for this long, in replicated milliseconds.
+        reader_grace_ms: u64 = (uint64, tag = "3"),
+    }
+}
+record!(Settings as SettingsWire);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            min_replicas: REPLICAS_MIN,
+            default_replicas: REPLICAS_DEFAULT,
+            reader_grace_ms: READER_GRACE.as_millis() as u64,
+        }
+    }
+}
+
+message! {
+    /// See [`super::Kind::CreateCluster`].
+    pub struct CreateCluster as CreateClusterWire {
+        /// The cluster's name for ever.
+        cluster: ClusterId = (bytes = "vec", tag = "1"),
+        /// The id of its first lineage.
+        lineage_id: Uuid = (bytes = "vec", tag = "2"),
+        /// Its first settings.
+        settings: Settings = (message, required, tag = "3"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::BeginEpoch`].
+    pub struct BeginEpoch as BeginEpochWire {
+        /// Who begins to lead.
+        node: NodeId = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::Tick`].
+    pub struct Tick as TickWire {
+        /// What the leader's monotonic clock moved on by; capped at [`crate::limits::TICK_MS_MAX`].
+        elapsed_ms: u64 = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::OpenSession`].
+    pub struct OpenSession as OpenSessionWire {
+        /// Random, [`crate::limits::NONCE_BYTES`] long.
+        nonce: Vec<u8> = (bytes = "vec", tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::CloseSession`].
+    pub struct CloseSession as CloseSessionWire {
+        /// The session.
+        session: SessionId = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::ExpireSessions`].
+    pub struct ExpireSessions as ExpireSessionsWire {
+        /// At most [`crate::limits::EXPIRE_SESSIONS_MAX`].
+        sessions: Vec<SessionId> = (uint64, repeated, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::ConfirmReplicas`].
+    pub struct ConfirmReplicas as ConfirmReplicasWire {
+        /// A sealed chunk.
+        chunk: ChunkId = (uint64, tag = "1"),
+        /// Servers whose verified receipts state its length and CRC, durably.
+        servers: Vec<ServerId> = (bytes = "vec", repeated, tag = "2"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::ExpireLease`].
+    pub struct ExpireLease as ExpireLeaseWire {
+        /// The lease.
+        lease: LeaseId = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::CollectRemoved`].
+    pub struct CollectRemoved as CollectRemovedWire {
+        /// Rows and entries to go through; capped at [`crate::limits::COLLECT_MAX`].
+        limit: u32 = (uint32, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::ForgetDoomed`].
+    pub struct ForgetDoomed as ForgetDoomedWire {
+        /// At most [`crate::limits::FORGET_MAX`].
+        chunks: Vec<ChunkId> = (uint64, repeated, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::PutServer`].
+    pub struct PutServer as PutServerWire {
+        /// The chunkserver.
+        server: ServerId = (bytes = "vec", tag = "1"),
+        /// Where its data port is.
+        address: String = (string, tag = "2"),
+        /// Its failure domain.
+        rack: String = (string, tag = "3"),
+        /// Counts its starts.
+        start_counter: u64 = (uint64, tag = "4"),
+        /// What its acknowledgements mean.
+        durability: Durability = (uint32, tag = "5"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::PutSettings`].
+    pub struct PutSettings as PutSettingsWire {
+        /// The new settings.
+        settings: Settings = (message, required, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::TrustServer`].
+    pub struct TrustServer as TrustServerWire {
+        /// The chunkserver.
+        server: ServerId = (bytes = "vec", tag = "1"),
+        /// The start that was verified; another one since then keeps the mark.
+        start_counter: u64 = (uint64, tag = "2"),
+    }
+}

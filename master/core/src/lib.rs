@@ -1,0 +1,37 @@
+//! The master's replicated state and its decisions, as plain data in and plain data out.
+//!
+//! Everything here is deterministic: time, chance and what servers say are resolved by the leader before a command
+//! is proposed and travel in it. This crate must not know tokio, gRPC, RocksDB, files, sockets or clocks.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] | what may change the replicated state, and its bytes in the log |
+//! | [`reply`] | what applying a command answers, and its bytes in a session's results |
+//! | [`tables`] | the sorted tables that the state lives in, and the overlay that a command writes to |
+//! | [`rows`], [`keys`] | what the tables hold, byte for byte |
+//! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
+//! | [`query`] | reads |
+//! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
+//! | [`limits`] | the numbers that bound the tables and the work of one command |
+
+#[macro_use]
+mod wire;
+
+pub mod apply;
+mod chunks;
+mod cluster;
+pub mod command;
+pub mod detector;
+pub mod keys;
+pub mod limits;
+mod namespace;
+pub mod placement;
+pub mod query;
+pub mod reply;
+pub mod rows;
+pub mod seal;
+mod sessions;
+mod state;
+pub mod tables;
+
+pub use wire::DecodeError;

@@ -1,0 +1,27 @@
+//! The numbers that bound the tables and the work of one command. Those that two processes share are in
+//! [`quarry_types::limits`].
+
+/// Length of the random number that opens a session, in bytes.
+pub const NONCE_BYTES: usize = 16;
+/// Replicated time moves by at most this in one command, in milliseconds: a leader whose clock jumped cannot end
+/// every wait at once.
+pub const TICK_MS_MAX: u64 = 60_000;
+/// Sessions that one command ends.
+pub const EXPIRE_SESSIONS_MAX: usize = 256;
+/// Rows and entries that one step of collecting goes through.
+pub const COLLECT_MAX: u32 = 1000;
+/// Chunks that one command forgets.
+pub const FORGET_MAX: usize = 4096;
+/// Chunks that an atomic put may have open at once.
+pub const OPEN_CHUNKS_PER_FILE: usize = 16;
+/// Servers kept as holders of a chunk; they are hints where to look, so further ones are not kept.
+pub const HOLDERS_MAX: usize = 16;
+/// Chunkservers in a cluster.
+pub const SERVERS_MAX: usize = 10_000;
+/// Longest address or rack name of a chunkserver, in bytes.
+pub const SERVER_NAME_BYTES: usize = 255;
+/// Writer leases at once.
+pub const LEASES_MAX: u64 = 100_000;
+/// Directories between an inode and the root that a walk up goes through. Names deeper than
+/// [`quarry_types::limits::PATH_DEPTH`] come about when a deep directory is moved.
+pub const ANCESTORS_MAX: usize = 4096;

@@ -1,0 +1,34 @@
+use quarry_types::ErrorCode;
+
+use super::{detach, walk};
+use crate::{
+    command::Remove,
+    keys,
+    reply::Reply,
+    state::{Fault, Write, refuse},
+    tables::Table,
+};
+
+/// Removes an entry. Of a directory only the entry goes at once, which hides all below it; the collector takes it
+/// apart in bounded steps.
+pub(crate) fn remove(write: &mut Write<'_, '_>, command: &Remove) -> Result<Reply, Fault> {
+    let path = &command.path;
+    let (parents, name) = walk::parent_and_name(path)?;
+    let directory = walk::descend_to_directory(write.tables(), &parents)?;
+    let Some((id, inode)) = walk::lookup(write.tables(), directory, name)? else {
+        return refuse(ErrorCode::NotFound, format!("{path} does not exist"));
+    };
+    if inode.is_directory() && !command.recursive {
+        let end = keys::after(id.0);
+        if !write.tables().scan(Table::Entry, &keys::entry(id, ""), end.as_deref(), 1)?.is_empty() {
+            return refuse(ErrorCode::NotEmpty, format!("{path} is not empty; remove it recursively"));
+        }
+    }
+    if !inode.is_directory() && path.ends_with('/') {
+        return refuse(ErrorCode::NotADirectory, format!("{path} is a file, not a directory"));
+    }
+    write.delete(Table::Entry, keys::entry(directory, name));
+    let at = detach::collect_at(write, command.now)?;
+    detach::detach(write, id, inode, at)?;
+    Ok(Reply::DONE)
+}

@@ -1,0 +1,19 @@
+//! Reads of the replicated state.
+
+mod chunks;
+mod files;
+mod group;
+mod usage;
+
+pub(crate) use chunks::rows_from;
+pub use chunks::{ChunkView, LocatedRows, chunk, doomed, open_chunks, open_watermark, rows};
+pub use files::{ListPage, inode, list, resolve, stat};
+pub use group::{
+    LeaseView, ServerView, cluster, counters, leadership, lease, leases, server, servers, session_exists, sessions,
+    settings, totals,
+};
+pub use usage::{Usage, UsageWalk};
+
+/// A chunk's record.
+pub use crate::rows::Chunk as ChunkRecord;
+pub use crate::{reply::FileView, state::Fault};

@@ -1,0 +1,23 @@
+//! What the tables hold, one row type a file. Each is a version byte and a protobuf message.
+
+mod chunk;
+mod entry;
+mod inode;
+mod lease;
+mod mark;
+mod meta;
+mod row;
+mod server;
+mod session;
+
+pub use chunk::{Chunk, ChunkState};
+pub use entry::Entry;
+pub use inode::{Inode, InodeState};
+pub use lease::Lease;
+pub use mark::Mark;
+pub use meta::{Cluster, Counters, Totals};
+pub use row::Row;
+pub use server::Server;
+pub use session::{Nonce, OpResult, Session};
+
+pub use crate::{command::Settings, wire::Record};

@@ -1,0 +1,118 @@
+use quarry_master_core::{command::*, query, rows::ChunkState};
+use quarry_types::{ChunkId, ErrorCode};
+
+use crate::world::{World, server};
+
+#[test]
+fn s6_removed_files_keep_their_chunks_for_the_readers_grace() {
+    let mut world = World::new();
+    let file = world.file("/f", b"abc");
+    world.remove("/f", false, false).unwrap();
+    world.collect(100);
+    let rows = query::rows(&world.tables, file.inode, 0, 10).unwrap();
+    assert_eq!(rows.chunks.len(), 1, "a running get still finds them by inode");
+    world.pass_grace();
+    world.collect(100);
+    assert!(query::rows(&world.tables, file.inode, 0, 10).unwrap().chunks.is_empty());
+    assert_eq!(world.chunk(rows.chunks[0].id).unwrap().state, ChunkState::Doomed);
+    assert_eq!(query::doomed(&world.tables, None, 10).unwrap()[0].record.holders, [server(1), server(2)]);
+}
+
+#[test]
+fn s6_a_replaced_file_keeps_its_chunks_for_the_readers_grace() {
+    let mut world = World::new();
+    let old = world.file("/f", b"old");
+    world.file("/f", b"new");
+    let other = world.file("/g", b"other");
+    world.rename("/g", "/f", true).unwrap();
+    world.collect(100);
+    assert_eq!(query::rows(&world.tables, old.inode, 0, 10).unwrap().chunks.len(), 1);
+    assert_eq!(query::stat(&world.tables, "/f").unwrap().inode, other.inode);
+    world.pass_grace();
+    world.collect(100);
+    assert_eq!((world.totals().doomed, world.totals().chunks), (2, 1));
+}
+
+#[test]
+fn s6_now_gives_space_back_at_once() {
+    let mut world = World::new();
+    world.file("/f", b"abc");
+    world.remove("/f", false, true).unwrap();
+    world.collect(100);
+    assert_eq!(world.totals().doomed, 1);
+}
+
+#[test]
+fn s6_doom_is_irrevocable_and_only_doomed_chunks_are_forgotten() {
+    let mut world = World::new();
+    let put = world.create("/f", CreateMode::Replace).unwrap();
+    let chunk = world.add(&put, 100).unwrap();
+    let forget = Kind::ForgetDoomed(ForgetDoomed { chunks: vec![chunk] });
+    assert_eq!(world.refused(forget.clone()), ErrorCode::Conflict);
+    world.client(Mutation::Abort(Abort { inode: put.inode, lease: put.lease })).unwrap();
+    world.collect(100);
+    assert_eq!(world.chunk(chunk).unwrap().state, ChunkState::Doomed);
+    assert_eq!(world.seal(chunk, b"abc", &[]).unwrap_err().code, ErrorCode::NotFound);
+    world.ok(forget.clone());
+    assert_eq!(world.chunk(chunk), None);
+    world.ok(forget);
+    // Its id is not given out again.
+    let put = world.create("/g", CreateMode::Replace).unwrap();
+    assert!(world.add(&put, 100).unwrap() > chunk);
+}
+
+#[test]
+fn s6_an_aborted_put_goes_at_once_inode_and_chunks_together() {
+    let mut world = World::new();
+    let mut put = world.create("/f", CreateMode::Replace).unwrap();
+    world.write(&mut put, b"abc");
+    world.add(&put, 100).unwrap();
+    world.ok(Kind::ExpireLease(ExpireLease { lease: put.lease }));
+    assert_eq!(world.complete(&put).unwrap_err().code, ErrorCode::LeaseLost);
+    assert!(!world.collect(100).more);
+    assert_eq!((world.totals().chunks, world.totals().open, world.totals().doomed), (0, 0, 2));
+    assert_eq!(query::inode(&world.tables, put.inode).unwrap(), None);
+}
+
+#[test]
+fn s6_a_tree_is_taken_apart_in_bounded_steps() {
+    let mut world = World::new();
+    world.mkdir("/d");
+    for directory in 0..3 {
+        world.mkdir(&format!("/d/{directory}"));
+        for file in 0..3 {
+            world.file(&format!("/d/{directory}/{file}"), b"abc");
+        }
+    }
+    let open = world.create("/d/0/open", CreateMode::Visible).unwrap();
+    world.add(&open, 10).unwrap();
+    world.remove("/d", true, true).unwrap();
+    assert!(query::stat(&world.tables, "/d/0/0").is_err(), "all below it is hidden at once");
+    let mut steps = 0;
+    loop {
+        let collected = world.collect(2);
+        assert!(collected.worked <= 2);
+        steps += 1;
+        if !collected.more {
+            break;
+        }
+    }
+    assert!(steps > 10);
+    let totals = world.totals();
+    assert_eq!((totals.files, totals.directories, totals.chunks, totals.doomed), (0, 0, 0, 10));
+    assert_eq!((totals.removed, totals.leases), (0, 0));
+}
+
+#[test]
+fn s6_the_open_watermark_is_the_least_open_chunk() {
+    let mut world = World::new();
+    assert_eq!(query::open_watermark(&world.tables).unwrap(), ChunkId(1));
+    let a = world.create("/a", CreateMode::Replace).unwrap();
+    let b = world.create("/b", CreateMode::Replace).unwrap();
+    let (first, second) = (world.add(&a, 10).unwrap(), world.add(&b, 10).unwrap());
+    assert_eq!(query::open_watermark(&world.tables).unwrap(), first);
+    world.seal(first, b"abc", &[]).unwrap();
+    assert_eq!(query::open_watermark(&world.tables).unwrap(), second);
+    world.seal(second, b"abc", &[]).unwrap();
+    assert_eq!(query::open_watermark(&world.tables).unwrap(), ChunkId(second.0 + 1));
+}

@@ -1,0 +1,143 @@
+//! What a leader does by itself.
+//!
+//! A leadership begins with a command that raises the epoch; everything soft starts afresh. Then a few loops run side by
+//! side until the leadership ends: each looks at the replicated state and at what servers said, lets the core decide, and
+//! proposes or sends commands. None of them remembers anything that a look could not tell again.
+
+mod collect;
+mod compare;
+mod delete;
+mod expire;
+mod seals;
+
+use std::{sync::Arc, time::Duration};
+
+use quarry_master_core::{
+    command::{BeginEpoch, Kind},
+    query,
+    reply::Reply,
+};
+use quarry_types::Leadership;
+use tokio::sync::watch;
+
+use crate::{
+    dispatch::Dispatch,
+    error::Fault,
+    raft::LeaderState,
+    shared::{Leading, Shared, unexpected},
+};
+
+/// Between two looks of a loop that found nothing to do.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// After a failure (no majority, no room) a loop tries again.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+/// The detector is asked at least this often.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// Servers read in one go.
+const SERVERS_STEP: usize = 1000;
+
+/// Leads whenever this master is elected, until `stopped`.
+pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let mut state = shared.group.leader();
+    loop {
+        let elected = tokio::select! {
+            elected = state.wait_for(|s| s.me_since_term.is_some()) => elected.map(|s| s.me_since_term),
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        // The sender is gone when the group has stopped.
+        let Ok(Some(term)) = elected else { return };
+        let lost = deposed(state.clone(), term);
+        tokio::select! {
+            () = lead(&shared, term) => {}
+            () = lost => tracing::warn!(term, "this master leads no longer"),
+            _ = stopped.wait_for(|stop| *stop) => {
+                shared.leading.send_replace(None);
+                return;
+            }
+        }
+        shared.leading.send_replace(None);
+    }
+}
+
+/// Completes when the leadership of `term` is over.
+async fn deposed(mut state: watch::Receiver<LeaderState>, term: u64) {
+    // A group that has stopped leads no more either.
+    let _over = state.wait_for(|s| s.me_since_term != Some(term)).await;
+}
+
+async fn lead(shared: &Arc<Shared>, term: u64) {
+    let leading = loop {
+        match begin(shared).await {
+            Ok(leading) => break leading,
+            Err(error) => {
+                tracing::warn!(term, %error, "the leadership does not begin yet");
+                shared.world.clock.sleep(FAILED_PAUSE).await;
+            }
+        }
+    };
+    tracing::info!(term, epoch = %leading.leadership.epoch, lineage = leading.leadership.lineage.number, "this master leads");
+    shared.leading.send_replace(Some(leading.clone()));
+    tokio::join!(
+        watch_health(shared, &leading),
+        repeat(shared, "expiry", || expire::step(shared, &leading)),
+        repeat(shared, "seals", || seals::step(shared, &leading)),
+        repeat(shared, "comparison", || compare::step(shared, &leading)),
+        repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
+        repeat(shared, "collection", collect::Collection::new(shared).stepper()),
+    );
+}
+
+async fn begin(shared: &Shared) -> Result<Arc<Leading>, Fault> {
+    let leadership: Leadership = match shared.propose(Kind::BeginEpoch(BeginEpoch { node: shared.node })).await? {
+        Reply::Leads(leads) => leads.leadership(),
+        other => return Err(unexpected(&other)),
+    };
+    let dispatch = Arc::new(Dispatch::new(shared.world.clone(), shared.key.clone(), shared.cluster, leadership));
+    let leading = Arc::new(Leading::new(leadership, shared.now(), dispatch, shared.key.clone()));
+    let mut after = None;
+    loop {
+        let page = shared.peek(move |tables| Ok(query::servers(tables, after, SERVERS_STEP)?)).await?;
+        for server in &page {
+            leading.soft().servers.expect(server.id, leading.since);
+        }
+        match page.last() {
+            Some(last) if page.len() == SERVERS_STEP => after = Some(last.id),
+            _ => return Ok(leading),
+        }
+    }
+}
+
+/// Runs a step again and again: at once while there is more to do, else after a pause.
+async fn repeat<F: Future<Output = Result<bool, Fault>>>(shared: &Shared, what: &str, mut step: impl FnMut() -> F) {
+    loop {
+        let pause = match step().await {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => LOOK_INTERVAL,
+            Err(error) => {
+                tracing::warn!(what, %error, "a step of the leader failed and is tried again");
+                FAILED_PAUSE
+            }
+        };
+        if pause.is_zero() {
+            // Other loops get their turn in between.
+            tokio::task::yield_now().await;
+        } else {
+            shared.world.clock.sleep(pause).await;
+        }
+    }
+}
+
+async fn watch_health(shared: &Shared, leading: &Leading) {
+    loop {
+        let now = shared.now();
+        let (changes, next) = {
+            let mut soft = leading.soft();
+            (soft.servers.health_changes(now), soft.servers.next_deadline(now))
+        };
+        for change in changes {
+            tracing::info!(server = %change.server, from = change.from.word(), to = change.to.word(), "chunkserver's state");
+        }
+        let pause = next.map_or(HEALTH_INTERVAL, |at| at.since(now).clamp(HEALTH_INTERVAL / 10, HEALTH_INTERVAL));
+        shared.world.clock.sleep(pause).await;
+    }
+}

@@ -1,0 +1,67 @@
+//! Replicated time, and taking apart what was removed.
+
+use std::sync::Mutex;
+
+use quarry_env::Instant;
+use quarry_master_core::{
+    command::{CollectRemoved, Kind, Tick},
+    limits::COLLECT_MAX,
+    query,
+    reply::Reply,
+};
+use quarry_types::limits::TICK;
+
+use crate::{error::Fault, lookups, shared::Shared};
+
+pub(super) struct Collection<'a> {
+    shared: &'a Shared,
+    /// Up to where the leader's time has gone into ticks. What a failed tick did not bring the next one does; what a
+    /// lost leadership did not, is lost: waiting longer is safe (S10).
+    ticked: Mutex<Instant>,
+}
+
+impl<'a> Collection<'a> {
+    pub fn new(shared: &'a Shared) -> Self {
+        Collection { shared, ticked: Mutex::new(shared.now()) }
+    }
+
+    pub fn stepper(self) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Result<bool, Fault>> + Send + 'a>> {
+        let this = std::sync::Arc::new(self);
+        move || {
+            let this = this.clone();
+            Box::pin(async move { this.step().await })
+        }
+    }
+
+    async fn step(&self) -> Result<bool, Fault> {
+        let (waiting, due) = self
+            .shared
+            .peek(|tables| Ok((query::totals(tables)?.removed > 0, lookups::removed_is_due(tables)?)))
+            .await?;
+        if due {
+            let collect = CollectRemoved { limit: COLLECT_MAX };
+            return match self.shared.propose(Kind::CollectRemoved(collect)).await? {
+                Reply::Collected(collected) => Ok(collected.more),
+                _ => Ok(false),
+            };
+        }
+        self.tick(waiting).await?;
+        Ok(false)
+    }
+
+    /// Moves replicated time on, while anything waits for it.
+    async fn tick(&self, waiting: bool) -> Result<(), Fault> {
+        let now = self.shared.now();
+        let last = *self.ticked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let elapsed = now.since(last);
+        if elapsed < TICK {
+            return Ok(());
+        }
+        if waiting {
+            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            self.shared.propose(Kind::Tick(Tick { elapsed_ms })).await?;
+        }
+        *self.ticked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Compares what servers report with the records, and tells servers what follows.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use quarry_master_core::{
+    command::{Kind, TrustServer},
+    query::{self, ChunkRecord},
+    rows::ChunkState,
+};
+use quarry_types::{Advice, ChunkId, Receipt, ServerId};
+
+use crate::{
+    commit::{self, Sealed},
+    driver::delete,
+    error::Fault,
+    locations::Replica,
+    reconcile::{Action, compare},
+    shared::{Leading, Shared},
+};
+
+/// Replicas of one server compared in one go.
+const STEP: usize = 1024;
+/// Seals in one command, and the bytes behind them that a server may have to read for it.
+const SEALS_PER_COMMAND: usize = 128;
+const BYTES_PER_COMMAND: u64 = 512 << 20;
+/// Servers talked to at the same time.
+const SERVERS_AT_ONCE: usize = 64;
+
+/// What follows for one server.
+#[derive(Default)]
+struct Work {
+    commit: Vec<(Sealed, bool)>,
+    verify: Vec<(Sealed, bool)>,
+    delete: Vec<ChunkId>,
+}
+
+pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fault> {
+    complaints(shared, leading).await?;
+    let servers: Vec<ServerId> = {
+        let soft = leading.soft();
+        // Only what came in a full report after the server adopted this leadership is compared (S6).
+        let known = soft.locations.servers().filter(|s| soft.locations.number(*s).is_some());
+        known.filter(|s| leading.dispatch.reaches(*s)).collect()
+    };
+    let more: Vec<Result<bool, Fault>> = futures::stream::iter(servers)
+        .map(|server| one_server(shared, leading, server))
+        .buffer_unordered(SERVERS_AT_ONCE)
+        .collect()
+        .await;
+    more.into_iter().try_fold(false, |any, more| Ok(any | more?))
+}
+
+/// Whether there is more to compare at once.
+async fn one_server(shared: &Shared, leading: &Leading, server: ServerId) -> Result<bool, Fault> {
+    let replicas = leading.soft().locations.due(server, STEP);
+    let full = replicas.len() == STEP;
+    if !replicas.is_empty() {
+        let chunks: Vec<ChunkId> = replicas.iter().map(|(chunk, _)| *chunk).collect();
+        let looked_up = shared
+            .peek(move |tables| {
+                let records = chunks.into_iter().map(|id| query::chunk(tables, id)).collect::<Result<Vec<_>, _>>()?;
+                Ok((records, query::counters(tables)?.next_chunk))
+            })
+            .await;
+        let (records, next_chunk) = match looked_up {
+            Ok(found) => found,
+            Err(error) => {
+                let mut soft = leading.soft();
+                replicas.iter().for_each(|(chunk, _)| soft.locations.compare_again(server, *chunk));
+                return Err(error);
+            }
+        };
+        let work = decide(leading, server, replicas, records, next_chunk);
+        carry_out(shared, leading, server, work).await;
+    }
+    settle_doubt(shared, leading, server).await?;
+    Ok(full)
+}
+
+fn decide(
+    leading: &Leading,
+    server: ServerId,
+    replicas: Vec<(ChunkId, Replica)>,
+    records: Vec<Option<ChunkRecord>>,
+    next_chunk: u64,
+) -> Work {
+    let mut work = Work::default();
+    let soft = leading.soft();
+    for ((chunk, replica), record) in replicas.into_iter().zip(records) {
+        let doubted = soft.locations.doubts(server, chunk);
+        let action = compare(chunk, server, &replica, doubted, record.as_ref(), next_chunk);
+        let sealed = record
+            .map(|record| (Sealed { chunk, length: record.length, crc: record.crc }, record.holders.contains(&server)));
+        match (action, sealed) {
+            (Action::CommitSeal, Some(sealed)) => work.commit.push(sealed),
+            (Action::Verify, Some(sealed)) => work.verify.push(sealed),
+            (Action::Delete, _) => work.delete.push(chunk),
+            (Action::Alarm, _) => tracing::error!(
+                %server, %chunk, next_chunk,
+                "a chunkserver holds a chunk that this cluster never gave out: this master lacks history; nothing is deleted"
+            ),
+            (Action::Nothing | Action::CommitSeal | Action::Verify, _) => {}
+        }
+    }
+    work
+}
+
+async fn carry_out(shared: &Shared, leading: &Leading, server: ServerId, work: Work) {
+    for (list, verify) in [(work.commit, false), (work.verify, true)] {
+        for some in batches(&list) {
+            tell(shared, leading, server, some, verify).await;
+        }
+    }
+    for some in work.delete.chunks(delete::CHUNKS_PER_COMMAND) {
+        tracing::warn!(%server, chunks = some.len(), first = ?some.first(), "orphans are deleted: their chunks are known no more");
+        if let Err(error) = delete::send(leading, server, some).await {
+            tracing::info!(%server, %error, "orphans are not deleted yet");
+            some.iter().for_each(|chunk| leading.soft().locations.compare_again(server, *chunk));
+        }
+    }
+}
+
+/// Cuts a list so that no command makes a server read for too long.
+fn batches(list: &[(Sealed, bool)]) -> Vec<&[(Sealed, bool)]> {
+    let (mut cut, mut from, mut bytes) = (Vec::new(), 0, 0u64);
+    for (at, (seal, _)) in list.iter().enumerate() {
+        if at > from && (at - from == SEALS_PER_COMMAND || bytes + seal.length > BYTES_PER_COMMAND) {
+            cut.extend(list.get(from..at));
+            (from, bytes) = (at, 0);
+        }
+        bytes += seal.length;
+    }
+    cut.extend(list.get(from..).filter(|rest| !rest.is_empty()));
+    cut
+}
+
+async fn tell(shared: &Shared, leading: &Leading, server: ServerId, some: &[(Sealed, bool)], verify: bool) {
+    let seals: Vec<Sealed> = some.iter().map(|(seal, _)| *seal).collect();
+    let answers = match commit::tell(shared, leading, server, &seals, verify).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            tracing::debug!(%server, %error, "seals are not committed there yet");
+            some.iter().for_each(|(seal, _)| leading.soft().locations.compare_again(server, seal.chunk));
+            return;
+        }
+    };
+    for (seal, known) in some {
+        settle(shared, leading, server, seal.chunk, *known, &answers).await;
+    }
+}
+
+async fn settle(
+    shared: &Shared,
+    leading: &Leading,
+    server: ServerId,
+    chunk: ChunkId,
+    known: bool,
+    answers: &BTreeMap<ChunkId, Result<Receipt, Fault>>,
+) {
+    match answers.get(&chunk) {
+        Some(Ok(_)) => {
+            leading.soft().locations.verified(server, chunk);
+            if !known {
+                commit::record(shared, chunk, vec![server]).await;
+            }
+        }
+        Some(Err(error)) => {
+            tracing::info!(%server, %chunk, code = %error.code, %error, "a replica does not agree with its chunk's seal");
+            // A server that is only busy is told again; one that cannot agree reports the replica as quarantined.
+            if error.code.advice() == Advice::Retry {
+                leading.soft().locations.compare_again(server, chunk);
+            }
+        }
+        None => {}
+    }
+}
+
+/// Readers complained: the servers check.
+async fn complaints(shared: &Shared, leading: &Leading) -> Result<(), Fault> {
+    let mut by_server: BTreeMap<ServerId, Vec<ChunkId>> = BTreeMap::new();
+    for (server, chunk) in leading.soft().verifying.take() {
+        by_server.entry(server).or_default().push(chunk);
+    }
+    for (server, chunks) in by_server {
+        let seals = shared
+            .peek(move |tables| {
+                let mut seals = Vec::new();
+                for chunk in chunks {
+                    let record = query::chunk(tables, chunk)?.filter(|r| r.state == ChunkState::Sealed);
+                    // The holder is known already: a receipt confirms nothing new.
+                    seals.extend(record.map(|r| (Sealed { chunk, length: r.length, crc: r.crc }, true)));
+                }
+                Ok(seals)
+            })
+            .await?;
+        for some in batches(&seals) {
+            tell(shared, leading, server, some, true).await;
+        }
+    }
+    Ok(())
+}
+
+/// A server that came back with an old image counts again once everything on it was compared.
+async fn settle_doubt(shared: &Shared, leading: &Leading, server: ServerId) -> Result<(), Fault> {
+    let start_counter = {
+        let soft = leading.soft();
+        let settled = soft.locations.is_doubt_settled(server);
+        soft.servers.get(server).filter(|_| settled).map(|s| s.start_counter)
+    };
+    let Some(start_counter) = start_counter else { return Ok(()) };
+    shared.propose(Kind::TrustServer(TrustServer { server, start_counter })).await?;
+    leading.soft().locations.trust(server);
+    tracing::info!(%server, "everything on the old image was verified: the server counts again");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_types::Crc32;
+
+    use super::*;
+
+    #[test]
+    fn s9_no_command_makes_a_server_read_for_too_long() {
+        let seal = |n: u64, length| (Sealed { chunk: ChunkId(n), length, crc: Crc32(0) }, false);
+        let large: Vec<_> = (0..20).map(|n| seal(n, 64 << 20)).collect();
+        let cut = batches(&large);
+        assert!(cut.iter().all(|some| some.iter().map(|(s, _)| s.length).sum::<u64>() <= BYTES_PER_COMMAND));
+        assert_eq!(cut.iter().map(|some| some.len()).sum::<usize>(), 20);
+        let small: Vec<_> = (0..300).map(|n| seal(n, 1)).collect();
+        assert_eq!(batches(&small).iter().map(|some| some.len()).collect::<Vec<_>>(), [128, 128, 44]);
+        assert!(batches(&[]).is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! Who a data directory belongs to.
+//!
+//! `IDENTITY` is written last when a directory is made, so a directory without one was never finished. `LOCK` is held
+//! while a process uses the directory. The key is a file of its own and never enters `IDENTITY`: there only stands a
+//! check that tells whether the key at hand is the cluster's.
+
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
+
+use quarry_env::{Disk, Random, SyncPoint};
+use quarry_types::{ClusterId, ClusterKey, NodeId, auth::Purpose};
+
+use crate::error::MasterError;
+
+/// The version of the data directory's layout that this build writes and reads.
+pub const FORMAT: i64 = 1;
+/// The identity's file name in the data directory.
+pub const IDENTITY_FILE: &str = "IDENTITY";
+const LOCK_FILE: &str = "LOCK";
+const ROLE: &str = "master";
+/// The directory of the group's files in the data directory.
+pub const GROUP_DIR: &str = "group";
+/// Small files are read whole; nothing of ours is longer.
+const SMALL_FILE_BYTES: usize = 4096;
+/// Bytes of the key check: enough to notice a mix-up, too few to serve as a signature.
+const KEY_CHECK_BYTES: usize = 8;
+
+const IDENTITY_WRITTEN: SyncPoint = SyncPoint("master identity");
+const KEY_WRITTEN: SyncPoint = SyncPoint("cluster key");
+
+/// What `IDENTITY` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This master in its group.
+    pub node: NodeId,
+}
+
+/// A data directory that this process uses; dropping it lets others.
+pub struct DataDir {
+    /// What it says it is.
+    pub identity: Identity,
+    /// The cluster's key.
+    pub key: ClusterKey,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataDir").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+fn refused(path: &Path, why: impl std::fmt::Display) -> MasterError {
+    MasterError::Refused(format!("{}: {why}", path.display()))
+}
+
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, MasterError> {
+    let path = dir.join(LOCK_FILE);
+    disk.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => {
+            refused(dir, "another process uses this data directory; stop it first or name another with --data")
+        }
+        _ => MasterError::file("lock", path)(e),
+    })
+}
+
+/// Opens and locks a data directory made by `init`.
+///
+/// # Errors
+/// When it was not made by `init`, is of a newer format, of something else than a master, in use, or when the key is not
+/// its cluster's. Nothing was changed then.
+pub fn open(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<DataDir, MasterError> {
+    let path = dir.join(IDENTITY_FILE);
+    let text = disk.read_small(&path, SMALL_FILE_BYTES).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => refused(
+            dir,
+            "not a master's data directory (it has no IDENTITY file). Make one with `quarry-master init --data DIR` in an \
+             empty directory; an empty directory never joins by itself",
+        ),
+        _ => MasterError::file("read", &path)(e),
+    })?;
+    let (identity, check) = parse(&path, &String::from_utf8_lossy(&text))?;
+    let lock = lock(disk, dir)?;
+    let key = read_key(disk, key_file)?;
+    if key_check(&key, identity.cluster) != check {
+        return Err(refused(
+            key_file,
+            format!("this is not the key of cluster {} in {}", identity.cluster, dir.display()),
+        ));
+    }
+    Ok(DataDir { identity, key, _lock: lock })
+}
+
+/// A directory on its way to become a data directory: locked, with its key written, without `IDENTITY` yet.
+pub(crate) struct Unfinished {
+    dir: PathBuf,
+    identity: Identity,
+    key: ClusterKey,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Begins a data directory for a new cluster.
+pub(crate) fn begin(
+    disk: &dyn Disk,
+    random: &dyn Random,
+    dir: &Path,
+    key_file: &Path,
+    identity: Identity,
+) -> Result<Unfinished, MasterError> {
+    disk.create_dir_all(dir).map_err(MasterError::file("create", dir))?;
+    let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
+    if let Some(found) = present.first() {
+        return Err(refused(
+            dir,
+            format!("not empty (it holds {}); a cluster is made in an empty one", found.display()),
+        ));
+    }
+    if disk.exists(key_file).map_err(MasterError::file("look at", key_file))? {
+        return Err(refused(
+            key_file,
+            "a key file is there already, and a new cluster has a new key; name another with --key-file",
+        ));
+    }
+    let lock = lock(disk, dir)?;
+    let mut bytes = [0; quarry_types::auth::KEY_BYTES];
+    random.fill(&mut bytes);
+    let key = ClusterKey::new(bytes);
+    write_key(disk, key_file, &key)?;
+    Ok(Unfinished { dir: dir.into(), identity, key, _lock: lock })
+}
+
+impl Unfinished {
+    /// Makes it a data directory: from here on `open` accepts it.
+    pub(crate) fn finish(self, disk: &dyn Disk) -> Result<Identity, MasterError> {
+        let path = self.dir.join(IDENTITY_FILE);
+        let text = format!(
+            "format = {FORMAT}\nrole = \"{ROLE}\"\ncluster = \"{}\"\nnode = {}\nkey-check = \"{}\"\n",
+            self.identity.cluster,
+            self.identity.node.0,
+            key_check(&self.key, self.identity.cluster),
+        );
+        disk.write_small(&path, text.as_bytes(), IDENTITY_WRITTEN).map_err(MasterError::file("write", &path))?;
+        Ok(self.identity)
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<(Identity, String), MasterError> {
+    let damaged = || refused(path, "damaged: restore it from a backup, or this master cannot tell what it is");
+    let table: toml::Table = text.parse().map_err(|_| damaged())?;
+    let format = table.get("format").and_then(toml::Value::as_integer).ok_or_else(damaged)?;
+    if format != FORMAT {
+        let why = format!("format {format}, and this build knows {FORMAT}; run the build that made it, or a newer one");
+        return Err(refused(path, why));
+    }
+    let text_of = |key: &str| table.get(key).and_then(toml::Value::as_str).ok_or_else(damaged);
+    if text_of("role")? != ROLE {
+        return Err(refused(path, format!("the data directory of a {}, not of a master", text_of("role")?)));
+    }
+    let node = table.get("node").and_then(toml::Value::as_integer).and_then(|n| u64::try_from(n).ok());
+    let identity = Identity {
+        cluster: text_of("cluster")?.parse().map_err(|_| damaged())?,
+        node: NodeId(node.ok_or_else(damaged)?),
+    };
+    Ok((identity, text_of("key-check")?.into()))
+}
+
+/// Tells whether a key is the cluster's without telling the key.
+fn key_check(key: &ClusterKey, cluster: ClusterId) -> String {
+    let mac = key.sign(Purpose::Registration, format!("key check of cluster {cluster}").as_bytes());
+    mac.iter().take(KEY_CHECK_BYTES).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn read_key(disk: &dyn Disk, path: &Path) -> Result<ClusterKey, MasterError> {
+    let bytes = disk.read_small(path, SMALL_FILE_BYTES).map_err(MasterError::file("read the cluster key", path))?;
+    let key = std::str::from_utf8(&bytes).ok().and_then(ClusterKey::from_file);
+    key.ok_or_else(|| refused(path, "not a key file (64 hex digits)"))
+}
+
+/// Writes the key so that at no moment others than the owner could read it.
+fn write_key(disk: &dyn Disk, path: &Path, key: &ClusterKey) -> Result<(), MasterError> {
+    let failed = |e| MasterError::file("write the cluster key", path)(e);
+    let file = disk.open(path, quarry_env::OpenMode::CreateNew).map_err(failed)?;
+    disk.make_private(path).map_err(failed)?;
+    file.write_all_at(key.to_file().as_bytes(), 0).map_err(failed)?;
+    file.sync_data(KEY_WRITTEN).map_err(failed)?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_dir(parent, KEY_WRITTEN).map_err(failed)
+}

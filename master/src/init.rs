@@ -1,0 +1,78 @@
+//! Making a cluster: an explicit act on one node, in an empty directory (S11).
+
+use std::path::PathBuf;
+
+use quarry_env::World;
+use quarry_master_core::command::{Command, CreateCluster, Kind, Settings};
+use quarry_types::{ClusterId, NodeId, limits};
+use uuid::Uuid;
+
+use crate::{
+    error::MasterError,
+    identity::{self, GROUP_DIR, Identity},
+    raft::{Group, Node},
+};
+
+/// What `init` was told.
+#[derive(Clone, Debug)]
+pub struct InitConfig {
+    /// The directory to make, missing or empty.
+    pub data: PathBuf,
+    /// The key file to make.
+    pub key_file: PathBuf,
+    /// Where others will reach this master.
+    pub advertise: String,
+    /// The cluster's first settings.
+    pub settings: Settings,
+}
+
+/// The first master's number.
+const FIRST_NODE: NodeId = NodeId(1);
+
+impl InitConfig {
+    /// With the defaults for a data directory.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        InitConfig {
+            key_file: data.join(crate::config::KEY_FILE),
+            data,
+            advertise: format!("127.0.0.1:{}", limits::MASTER_PORT),
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// Creates a cluster with this one master.
+///
+/// # Errors
+/// When the directory is not empty, a key file is there already, or the disk fails. A directory that was left half-way is
+/// refused by `run` and by another `init`.
+pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, MasterError> {
+    let cluster = ClusterId::from_random(world.random.next_u128());
+    let lineage_id = uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();
+    let identity = Identity { cluster, node: FIRST_NODE };
+    let unfinished = world
+        .blocking
+        .run({
+            let (world, config) = (world.clone(), config.clone());
+            move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file, identity)
+        })
+        .await??;
+    create_group(world, config, cluster, lineage_id).await?;
+    let disk = world.disk.clone();
+    world.blocking.run(move || unfinished.finish(&*disk)).await?
+}
+
+async fn create_group(
+    world: &World,
+    config: &InitConfig,
+    cluster: ClusterId,
+    lineage_id: Uuid,
+) -> Result<(), MasterError> {
+    let me = Node { id: FIRST_NODE, address: config.advertise.clone() };
+    let create = CreateCluster { cluster, lineage_id, settings: config.settings.clone() };
+    let first = Command { wall_ms: world.clock.wall_ms(), kind: Kind::CreateCluster(create) };
+    let path = config.data.join(GROUP_DIR);
+    Group::create(world, &path, me, first).await.map_err(|e| MasterError::Group { path, message: e.to_string() })
+}

@@ -1,0 +1,43 @@
+//! The master: it keeps the namespace, knows where every chunk is, and decides.
+//!
+//! A request runs one way, `rpc → service → raft → apply`; a decision runs one way, `event → core → action →
+//! dispatch`. What is decided lives in `quarry-master-core`; this crate receives, asks the core, does what it says and
+//! reports back.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`], [`identity`], [`init`] | what the process was told, what its data directory says it is, how one is made |
+//! | [`server`] | [`Master`]: everything put together, in one process or many in a test |
+//! | `rpc` | decodes requests, calls the service, encodes answers; one file a gRPC service |
+//! | `service` | checks requests, asks the core, proposes, waits; one file an operation |
+//! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
+//! | `shared`, `servers`, `locations`, `renewals` | what a leader knows without having it in the log |
+//! | `dispatch` | commands to chunkservers, and their results |
+//! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes |
+
+mod commit;
+pub mod config;
+mod dispatch;
+mod driver;
+pub mod error;
+pub mod identity;
+pub mod init;
+mod listen;
+mod locations;
+pub mod logging;
+mod lookups;
+pub mod raft;
+mod reconcile;
+mod renewals;
+mod rpc;
+pub mod server;
+mod servers;
+mod service;
+mod shared;
+pub mod store;
+mod verifying;
+
+pub use config::MasterConfig;
+pub use error::MasterError;
+pub use init::InitConfig;
+pub use server::Master;

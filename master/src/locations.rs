@@ -1,0 +1,296 @@
+//! Which chunk is where, as the chunkservers report it. Soft state of one leadership: it starts empty.
+//!
+//! A full report is gathered aside and takes effect as a whole; changes take effect only when they follow the number
+//! that is held, so the picture of a server is always one that it had at some moment. Receipts come earlier than
+//! reports and are noted beside the inventory until a report speaks of the same chunk.
+
+mod inventory;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quarry_chunkserver_core::inventory::DigestKey;
+use quarry_types::{ChunkId, ClusterKey, Crc32, Receipt, ReplicaState, ServerId};
+
+pub use inventory::Change;
+use inventory::Inventory;
+
+/// What a server holds of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its state.
+    pub state: ReplicaState,
+    /// Bytes in it.
+    pub length: u64,
+    /// Their CRC; of an open one meaningless.
+    pub crc: Crc32,
+}
+
+impl Replica {
+    /// Whether it can serve a chunk that is sealed at this length and CRC.
+    #[must_use]
+    pub fn serves(&self, length: u64, crc: Crc32) -> bool {
+        matches!(self.state, ReplicaState::Sealed | ReplicaState::Fenced) && (self.length, self.crc) == (length, crc)
+    }
+}
+
+/// Changes were sent that do not follow what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullWanted {
+    /// The number that is held.
+    pub number: u64,
+}
+
+/// The inventories of all servers and, turned around, the holders of every chunk.
+pub struct Locations {
+    key: ClusterKey,
+    servers: BTreeMap<ServerId, Inventory>,
+    holders: BTreeMap<ChunkId, BTreeSet<ServerId>>,
+}
+
+impl Locations {
+    /// Nothing is known yet. The key is for the sums over inventories.
+    #[must_use]
+    pub fn new(key: ClusterKey) -> Self {
+        Locations { key, servers: BTreeMap::new(), holders: BTreeMap::new() }
+    }
+
+    fn inventory(&mut self, server: ServerId) -> &mut Inventory {
+        let key = &self.key;
+        self.servers.entry(server).or_insert_with(|| Inventory::new(DigestKey::new(key, server)))
+    }
+
+    /// A server registered: what it reports from now on is expected to begin with a full report. What was known
+    /// stays in use until then. With `doubted`, nothing it holds counts until it was verified.
+    pub fn registered(&mut self, server: ServerId, doubted: bool) {
+        let inventory = self.inventory(server);
+        inventory.number = None;
+        inventory.doubted = doubted;
+    }
+
+    /// Replaces what is known of a server.
+    pub fn full_report(&mut self, server: ServerId, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
+        let known: Vec<ChunkId> = self.inventory(server).all_chunks().collect();
+        for chunk in known {
+            remove_holder(&mut self.holders, chunk, server);
+        }
+        for chunk in replicas.keys() {
+            self.holders.entry(*chunk).or_default().insert(server);
+        }
+        self.inventory(server).replace(number, replicas);
+    }
+
+    /// Applies changes that begin at `number`; the number held afterwards.
+    ///
+    /// # Errors
+    /// [`FullWanted`] when another number is held, or none; nothing has changed then.
+    pub fn changes(&mut self, server: ServerId, number: u64, changes: &[Change]) -> Result<u64, FullWanted> {
+        let Some(inventory) = self.servers.get_mut(&server) else { return Err(FullWanted { number: 0 }) };
+        match inventory.number {
+            Some(held) if held == number => {}
+            held => return Err(FullWanted { number: held.unwrap_or(0) }),
+        }
+        for change in changes {
+            match change.replica {
+                Some(_) => {
+                    self.holders.entry(change.chunk).or_default().insert(server);
+                }
+                None => remove_holder(&mut self.holders, change.chunk, server),
+            }
+            inventory.change(*change);
+        }
+        let now_held = number.saturating_add(changes.len() as u64);
+        inventory.number = Some(now_held);
+        Ok(now_held)
+    }
+
+    /// Takes a verified receipt as news of a server that has reported.
+    pub fn receipt(&mut self, receipt: &Receipt) {
+        let Some(inventory) = self.servers.get_mut(&receipt.server).filter(|i| i.number.is_some()) else { return };
+        if inventory.note(receipt) {
+            self.holders.entry(receipt.chunk).or_default().insert(receipt.server);
+        }
+    }
+
+    /// A server proved by a check that a replica is good although its inventory is in doubt.
+    pub fn verified(&mut self, server: ServerId, chunk: ChunkId) {
+        if let Some(inventory) = self.servers.get_mut(&server) {
+            inventory.verified(chunk);
+        }
+    }
+
+    /// Whether replicas of this server count only once verified.
+    #[must_use]
+    pub fn doubts(&self, server: ServerId, chunk: ChunkId) -> bool {
+        self.servers.get(&server).is_some_and(|inventory| inventory.doubts(chunk))
+    }
+
+    /// Everything that a doubted server reported has been compared.
+    #[must_use]
+    pub fn is_doubt_settled(&self, server: ServerId) -> bool {
+        self.servers.get(&server).is_some_and(Inventory::is_doubt_settled)
+    }
+
+    /// A doubted server counts again.
+    pub fn trust(&mut self, server: ServerId) {
+        if let Some(inventory) = self.servers.get_mut(&server) {
+            inventory.trust();
+        }
+    }
+
+    /// Every server that is known to hold something of `chunk`, and what.
+    pub fn holders(&self, chunk: ChunkId) -> impl Iterator<Item = (ServerId, Replica)> + '_ {
+        let servers = self.holders.get(&chunk).into_iter().flatten();
+        servers.filter_map(move |server| Some((*server, self.servers.get(server)?.replica(chunk)?)))
+    }
+
+    /// What `server` holds of `chunk`.
+    #[must_use]
+    pub fn replica(&self, server: ServerId, chunk: ChunkId) -> Option<Replica> {
+        self.servers.get(&server)?.replica(chunk)
+    }
+
+    /// The number `server`'s inventory is held at; `None` until its full report is here.
+    #[must_use]
+    pub fn number(&self, server: ServerId) -> Option<u64> {
+        self.servers.get(&server)?.number
+    }
+
+    /// The sum over `server`'s inventory, to compare with a beat at the same number.
+    #[must_use]
+    pub fn digest(&self, server: ServerId) -> u64 {
+        self.servers.get(&server).map_or(0, |inventory| inventory.digest)
+    }
+
+    /// Quarantined replicas on `server`.
+    #[must_use]
+    pub fn quarantined(&self, server: ServerId) -> u64 {
+        self.servers.get(&server).map_or(0, |inventory| inventory.quarantined)
+    }
+
+    /// Replicas on `server`.
+    #[must_use]
+    pub fn count(&self, server: ServerId) -> u64 {
+        self.servers.get(&server).map_or(0, Inventory::count)
+    }
+
+    /// Up to `limit` replicas of `server` that are to be compared with the records: first what changed, then a walk
+    /// over all that begins with every full report.
+    pub fn due(&mut self, server: ServerId, limit: usize) -> Vec<(ChunkId, Replica)> {
+        self.servers.get_mut(&server).map(|inventory| inventory.due(limit)).unwrap_or_default()
+    }
+
+    /// Compare this replica again later: it could not be settled now.
+    pub fn compare_again(&mut self, server: ServerId, chunk: ChunkId) {
+        if let Some(inventory) = self.servers.get_mut(&server) {
+            inventory.touch(chunk);
+        }
+    }
+
+    /// The servers that reported or registered.
+    pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.servers.keys().copied()
+    }
+}
+
+fn remove_holder(holders: &mut BTreeMap<ChunkId, BTreeSet<ServerId>>, chunk: ChunkId, server: ServerId) {
+    if let Some(servers) = holders.get_mut(&chunk) {
+        servers.remove(&server);
+        if servers.is_empty() {
+            holders.remove(&chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_types::ClusterId;
+
+    use super::*;
+
+    fn sealed(length: u64) -> Replica {
+        Replica { state: ReplicaState::Sealed, length, crc: Crc32(7) }
+    }
+
+    fn server(n: u128) -> ServerId {
+        ServerId::from_random(n)
+    }
+
+    fn holders(locations: &Locations, chunk: u64) -> Vec<ServerId> {
+        locations.holders(ChunkId(chunk)).map(|(s, _)| s).collect()
+    }
+
+    #[test]
+    fn a_full_report_replaces_everything_of_its_server_only() {
+        let (mut locations, a, b) = (Locations::new(ClusterKey::new([7; 32])), server(1), server(2));
+        locations.full_report(a, 3, [(ChunkId(1), sealed(5)), (ChunkId(2), sealed(6))].into());
+        locations.full_report(b, 9, [(ChunkId(1), sealed(5))].into());
+        locations.full_report(a, 4, [(ChunkId(3), sealed(1))].into());
+        assert_eq!(holders(&locations, 1), [b]);
+        assert_eq!(holders(&locations, 2), []);
+        assert_eq!(holders(&locations, 3), [a]);
+        assert_eq!((locations.number(a), locations.count(a)), (Some(4), 1));
+    }
+
+    #[test]
+    fn changes_apply_only_at_the_number_that_is_held() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        let change = Change { chunk: ChunkId(1), replica: Some(sealed(5)) };
+        assert_eq!(locations.changes(a, 0, &[change]), Err(FullWanted { number: 0 }));
+        locations.full_report(a, 10, BTreeMap::new());
+        assert_eq!(locations.changes(a, 9, &[change]), Err(FullWanted { number: 10 }));
+        assert_eq!(holders(&locations, 1), []);
+        assert_eq!(locations.changes(a, 10, &[change, Change { chunk: ChunkId(2), replica: Some(sealed(1)) }]), Ok(12));
+        assert_eq!(locations.changes(a, 12, &[Change { chunk: ChunkId(1), replica: None }]), Ok(13));
+        assert_eq!((holders(&locations, 1), holders(&locations, 2)), (vec![], vec![a]));
+        locations.registered(a, false);
+        assert_eq!(locations.changes(a, 13, &[change]), Err(FullWanted { number: 0 }));
+        assert_eq!(holders(&locations, 2), [a], "what was known stays until the new report");
+    }
+
+    #[test]
+    fn a_receipt_is_news_until_a_report_speaks_of_the_chunk() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        let receipt = Receipt {
+            cluster: ClusterId::default(),
+            server: a,
+            chunk: ChunkId(1),
+            length: 4,
+            crc: Crc32(4),
+            durable: true,
+            restarted: false,
+        };
+        locations.receipt(&receipt);
+        assert_eq!(holders(&locations, 1), [], "nothing is known of a server before its full report");
+        locations.full_report(a, 1, BTreeMap::new());
+        let digest = locations.digest(a);
+        locations.receipt(&receipt);
+        assert_eq!(locations.digest(a), digest, "a note is not part of the inventory");
+        assert!(locations.replica(a, ChunkId(1)).unwrap().serves(4, Crc32(4)));
+        locations.changes(a, 1, &[Change { chunk: ChunkId(1), replica: None }]).unwrap();
+        assert_eq!(locations.replica(a, ChunkId(1)), None);
+    }
+
+    #[test]
+    fn everything_is_compared_once_and_changes_again() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        locations.full_report(a, 1, (1..=5).map(|n| (ChunkId(n), sealed(n))).collect());
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.extend(locations.due(a, 2).into_iter().map(|(c, _)| c.0));
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+        locations.changes(a, 1, &[Change { chunk: ChunkId(2), replica: Some(sealed(9)) }]).unwrap();
+        assert_eq!(locations.due(a, 10), [(ChunkId(2), sealed(9))]);
+        assert_eq!(locations.due(a, 10), []);
+    }
+
+    #[test]
+    fn an_old_image_counts_only_what_was_verified() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        locations.registered(a, true);
+        locations.full_report(a, 1, [(ChunkId(1), sealed(1)), (ChunkId(2), sealed(1))].into());
+        locations.verified(a, ChunkId(1));
+        assert!(!locations.doubts(a, ChunkId(1)));
+        assert!(locations.doubts(a, ChunkId(2)));
+    }
+}

@@ -1,0 +1,151 @@
+//! What one server holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quarry_chunkserver_core::inventory::{DigestKey, ReplicaItem};
+use quarry_types::{ChunkId, Receipt, ReplicaState};
+
+use super::Replica;
+
+/// Changed replicas remembered for comparison; when more change at once, everything is walked again.
+const TOUCHED_MAX: usize = 100_000;
+
+/// One numbered change of an inventory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Of this chunk.
+    pub chunk: ChunkId,
+    /// What is there now; `None`: nothing.
+    pub replica: Option<Replica>,
+}
+
+pub(super) struct Inventory {
+    key: DigestKey,
+    /// The number it is held at; `None` until a full report of the present registration came.
+    pub number: Option<u64>,
+    /// An old image of the server started: nothing counts until verified.
+    pub doubted: bool,
+    pub quarantined: u64,
+    /// The sum over `replicas`, as the server computes it over its own.
+    pub digest: u64,
+    replicas: BTreeMap<ChunkId, Replica>,
+    /// From receipts that came before the report of the same change.
+    noted: BTreeMap<ChunkId, Replica>,
+    verified: BTreeSet<ChunkId>,
+    touched: BTreeSet<ChunkId>,
+    /// Where the walk over everything goes on; `None` when it is done.
+    walk_from: Option<ChunkId>,
+}
+
+impl Inventory {
+    pub fn new(key: DigestKey) -> Self {
+        Inventory {
+            key,
+            number: None,
+            doubted: false,
+            quarantined: 0,
+            digest: 0,
+            replicas: BTreeMap::new(),
+            noted: BTreeMap::new(),
+            verified: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            walk_from: None,
+        }
+    }
+
+    fn weigh(&self, chunk: ChunkId, replica: Option<&Replica>) -> u64 {
+        replica.map_or(0, |r| self.key.weigh(&ReplicaItem { chunk, state: r.state, length: r.length, crc: r.crc }))
+    }
+
+    pub fn replace(&mut self, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
+        self.number = Some(number);
+        self.quarantined = replicas.values().filter(|r| r.state == ReplicaState::Quarantined).count() as u64;
+        self.digest = replicas.iter().fold(0, |sum, (chunk, r)| sum.wrapping_add(self.weigh(*chunk, Some(r))));
+        self.replicas = replicas;
+        self.noted.clear();
+        self.touched.clear();
+        self.walk_from = Some(ChunkId(0));
+    }
+
+    pub fn change(&mut self, change: Change) {
+        self.noted.remove(&change.chunk);
+        let old = match change.replica {
+            Some(replica) => self.replicas.insert(change.chunk, replica),
+            None => self.replicas.remove(&change.chunk),
+        };
+        let bad = |replica: Option<Replica>| u64::from(replica.is_some_and(|r| r.state == ReplicaState::Quarantined));
+        self.quarantined = self.quarantined + bad(change.replica) - bad(old);
+        let (gone, come) = (self.weigh(change.chunk, old.as_ref()), self.weigh(change.chunk, change.replica.as_ref()));
+        self.digest = self.digest.wrapping_sub(gone).wrapping_add(come);
+        self.touch(change.chunk);
+    }
+
+    /// Whether the receipt said something new.
+    pub fn note(&mut self, receipt: &Receipt) -> bool {
+        let known = self.replica(receipt.chunk);
+        if receipt.length == 0 || known.is_some_and(|r| r.state != ReplicaState::Open) || self.noted.len() > TOUCHED_MAX
+        {
+            return false;
+        }
+        let replica = Replica { state: ReplicaState::Fenced, length: receipt.length, crc: receipt.crc };
+        self.noted.insert(receipt.chunk, replica);
+        true
+    }
+
+    pub fn replica(&self, chunk: ChunkId) -> Option<Replica> {
+        self.noted.get(&chunk).or_else(|| self.replicas.get(&chunk)).copied()
+    }
+
+    pub fn all_chunks(&self) -> impl Iterator<Item = ChunkId> + '_ {
+        self.replicas.keys().chain(self.noted.keys()).copied()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.replicas.len() as u64
+    }
+
+    pub fn doubts(&self, chunk: ChunkId) -> bool {
+        self.doubted && !self.verified.contains(&chunk)
+    }
+
+    pub fn verified(&mut self, chunk: ChunkId) {
+        if self.doubted {
+            self.verified.insert(chunk);
+        }
+    }
+
+    pub fn is_doubt_settled(&self) -> bool {
+        self.doubted && self.number.is_some() && self.walk_from.is_none() && self.touched.is_empty()
+    }
+
+    pub fn trust(&mut self) {
+        self.doubted = false;
+        self.verified.clear();
+    }
+
+    pub fn touch(&mut self, chunk: ChunkId) {
+        if self.touched.len() >= TOUCHED_MAX {
+            self.walk_from = Some(ChunkId(0));
+            self.touched.clear();
+        }
+        self.touched.insert(chunk);
+    }
+
+    pub fn due(&mut self, limit: usize) -> Vec<(ChunkId, Replica)> {
+        let mut found = Vec::new();
+        for _ in 0..limit {
+            let Some(chunk) = self.touched.pop_first() else { break };
+            found.extend(self.replica(chunk).map(|replica| (chunk, replica)));
+        }
+        let room = limit.saturating_sub(found.len());
+        if let Some(from) = self.walk_from
+            && room > 0
+        {
+            let before = found.len();
+            found.extend(self.replicas.range(from..).take(room).map(|(chunk, replica)| (*chunk, *replica)));
+            let walked_to = found.get(before..).and_then(|walked| walked.last()).map(|(chunk, _)| *chunk);
+            self.walk_from = walked_to.and_then(|chunk| chunk.0.checked_add(1)).map(ChunkId);
+        }
+        found
+    }
+}

@@ -1,0 +1,213 @@
+//! What the rest of the master calls.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use openraft::{
+    ReadPolicy,
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    impls::BasicNode,
+};
+use quarry_env::{World, clock::timeout};
+use quarry_master_core::{apply::Outcome, command::Command};
+use quarry_proto::v1::MasterStatus;
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
+    open::{self, Raft},
+    room::Room,
+    types::Proposal,
+    watching::{self, Watching},
+};
+use crate::store::{Layout, State};
+
+/// Proposals that may be in openraft's hands at a time; further ones wait.
+const PROPOSALS_MAX: usize = 2048;
+/// The longest encoded command, in bytes. The wire's limits keep every request below it.
+const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// How long a read waits to hear from a majority.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long creating a group may take.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a requested snapshot may take.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A member of the group of masters, running. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    world: World,
+    config: GroupConfig,
+    raft: Raft,
+    state: Arc<State>,
+    watching: Watching,
+    permits: Semaphore,
+    room: Room,
+}
+
+impl Group {
+    /// Creates a group of one in `dir`, which must be empty or missing, and commits `first` in it. An interrupted
+    /// creation leaves a directory that [`Group::open`] refuses.
+    ///
+    /// # Errors
+    /// [`GroupError::NotEmpty`]; otherwise when the disk fails or `first` is refused.
+    pub async fn create(world: &World, dir: &Path, me: Node, first: Command) -> Result<(), GroupError> {
+        let layout = Layout::new(world, dir);
+        let prepare = layout.clone();
+        world.blocking.run(move || prepare.prepare()).await??;
+        let group = Self::start(world, &layout, Some(me.id.0), GroupConfig::default()).await?;
+        let members = BTreeMap::from([(me.id.0, BasicNode::new(me.address))]);
+        group.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        let mut leader = group.leader();
+        let led = timeout(&*world.clock, CREATE_TIMEOUT, leader.wait_for(|state| state.me_since_term.is_some())).await;
+        if !matches!(led, Ok(Ok(_))) {
+            return Err(GroupError::Raft(format!("the new group elected nobody within {CREATE_TIMEOUT:?}")));
+        }
+        let outcome = group.propose(first).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        outcome.map_err(|refusal| GroupError::Raft(format!("the first command was refused: {}", refusal.message)))?;
+        group.shutdown().await;
+        world.blocking.run(move || layout.mark_created()).await?
+    }
+
+    /// Starts the member whose files are in `dir`.
+    ///
+    /// # Errors
+    /// When there is none, it is of a newer format, or its files are damaged.
+    pub async fn open(world: &World, dir: &Path, config: GroupConfig) -> Result<Group, GroupError> {
+        let layout = Layout::new(world, dir);
+        let check = layout.clone();
+        world.blocking.run(move || check.check_created()).await??;
+        Self::start(world, &layout, None, config).await
+    }
+
+    async fn start(world: &World, layout: &Layout, new: Option<u64>, config: GroupConfig) -> Result<Self, GroupError> {
+        let (raft, state) = open::open(world, layout, new, &config).await?;
+        let watching = watching::watch(&raft, config.advertise.clone());
+        let room = Room::new(world, layout.dir(), config.reserve_bytes);
+        let permits = Semaphore::new(PROPOSALS_MAX);
+        let inner = Inner { world: world.clone(), config, raft, state, watching, permits, room };
+        Ok(Group { inner: Arc::new(inner) })
+    }
+
+    /// Commits and applies `command`, and returns what it answered. Concurrent proposals share one fsync.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]: only `NotLeader` and `Full` say that nothing was done.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let inner = &self.inner;
+        inner.room.check(&command.kind).await?;
+        let bytes = command.encode();
+        if bytes.len() > COMMAND_BYTES_MAX {
+            let message = format!("a command of {} bytes is over the limit of {COMMAND_BYTES_MAX}", bytes.len());
+            return Err(ProposeError::Unavailable(message));
+        }
+        let work = async {
+            let _permit = inner.permits.acquire().await;
+            inner.raft.client_write(Proposal(bytes.into())).await
+        };
+        let limit = inner.config.propose_timeout;
+        let written = timeout(&*inner.world.clock, limit, work).await;
+        match written {
+            Ok(Ok(response)) => response.data.0.ok_or_else(|| unavailable("the group applied something else")),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
+            }
+            Ok(Err(error)) => Err(unavailable(&error.to_string())),
+            Err(elapsed) => Err(unavailable(&elapsed.to_string())),
+        }
+    }
+
+    /// The state, with everything that was acknowledged before this call (linearizable, by read index).
+    ///
+    /// # Errors
+    /// When this master does not lead, or cannot prove that it does.
+    pub async fn read(&self) -> Result<View, ProposeError> {
+        let inner = &self.inner;
+        let ready = inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match timeout(&*inner.world.clock, READ_TIMEOUT, ready).await {
+            Ok(Ok(_)) => Ok(self.view()),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
+            }
+            Ok(Err(error)) => Err(unavailable(&error.to_string())),
+            Err(elapsed) => Err(unavailable(&elapsed.to_string())),
+        }
+    }
+
+    /// The state as applied here; it may lag behind the leader's.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(Arc::clone(&self.inner.state))
+    }
+
+    /// Who leads. The receiver is closed when the group has stopped.
+    #[must_use]
+    pub fn leader(&self) -> watch::Receiver<LeaderState> {
+        self.inner.watching.leader()
+    }
+
+    /// The members, by id.
+    #[must_use]
+    pub fn status(&self) -> Vec<MasterStatus> {
+        let config = &self.inner.config;
+        watching::status(&self.inner.raft, config.advertise.as_deref(), config.election)
+    }
+
+    /// Takes a snapshot now and purges the log behind it, keeping the configured tail. Returns the index of the last
+    /// command in it.
+    ///
+    /// # Errors
+    /// When the disk fails or the group stops.
+    pub async fn snapshot(&self) -> Result<u64, GroupError> {
+        let raft = &self.inner.raft;
+        let failed = |error: &dyn std::error::Error| GroupError::Raft(format!("taking a snapshot: {error}"));
+        let applied = watching::applied(raft);
+        raft.trigger().snapshot().await.map_err(|e| failed(&e))?;
+        let taken = raft
+            .wait(Some(SNAPSHOT_TIMEOUT))
+            .metrics(|m| m.snapshot.map(|id| id.index) >= applied, "a snapshot of what is applied")
+            .await
+            .map_err(|e| failed(&e))?;
+        Ok(taken.snapshot.map_or(0, |id| id.index))
+    }
+
+    /// Completes when the group has failed for good (its disk, usually), with the reason: the process should stop.
+    /// Never completes after a [`Group::shutdown`].
+    pub async fn failed(&self) -> String {
+        self.inner.watching.failed().await
+    }
+
+    /// Stops this member. Clones answer `Unavailable` from then on.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "the Raft task did not stop in order");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Group {
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    /// Waits until the log is purged up to `index`.
+    pub(crate) async fn purged(&self, index: u64) {
+        let purged = self.inner.raft.wait(Some(Duration::from_secs(30)));
+        let enough = purged.metrics(|m| m.purged.is_some_and(|id| id.index >= index), "the log is purged").await;
+        assert!(enough.is_ok(), "{enough:?}");
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("dir", &self.inner.state.layout.dir()).finish_non_exhaustive()
+    }
+}
+
+fn unavailable(why: &str) -> ProposeError {
+    ProposeError::Unavailable(format!("master group: {why}; whether the change took effect is unknown, try again"))
+}

@@ -1,0 +1,160 @@
+//! Applying what the group committed.
+
+use std::{io, sync::Arc};
+
+use futures::StreamExt as _;
+use openraft::{
+    OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use quarry_env::World;
+use quarry_master_core::{
+    apply::{Outcome, apply},
+    command::Command,
+    tables::{Overlay, TableError},
+};
+
+use super::{
+    GroupError, codec,
+    types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types},
+};
+use crate::store::{Mark, Snapshot, State};
+
+/// Entries applied by one batch. Bounds the memory of a batch, and how long readers of several rows wait.
+const APPLY_BATCH: usize = 128;
+
+/// The state machine that openraft drives.
+pub(crate) struct Machine {
+    world: World,
+    state: Arc<State>,
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+type RaftSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
+
+impl Machine {
+    /// Drives `state`. Blocks.
+    pub(crate) fn new(world: &World, state: Arc<State>) -> Result<Self, GroupError> {
+        let mark = state.mark()?;
+        let applied = codec::applied(mark.as_ref());
+        let (last, membership) = applied.map_err(|e| GroupError::io(state.layout.dir(), e))?;
+        Ok(Machine { world: world.clone(), state, last, membership })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&State) -> Result<T, GroupError> + Send + 'static,
+    ) -> io::Result<T> {
+        blocking(&self.world, &self.state, work).await
+    }
+
+    async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let (entries, responders): (Vec<Entry>, Vec<Option<ApplyResponder<Types>>>) = batch.into_iter().unzip();
+        let Some(last) = entries.last().map(|entry| entry.log_id) else { return Ok(()) };
+        for entry in &entries {
+            if let Payload::Membership(membership) = &entry.payload {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+        }
+        let mark = codec::mark(&last, &self.membership);
+        let answers = self.blocking(move |state| apply_entries(state, &mark, &entries)).await?;
+        self.last = Some(last);
+        // Answered only now that everybody sees the effects.
+        for (responder, answer) in responders.into_iter().zip(answers) {
+            if let Some(responder) = responder {
+                responder.send(Answer(answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    world: &World,
+    state: &Arc<State>,
+    work: impl FnOnce(&State) -> Result<T, GroupError> + Send + 'static,
+) -> io::Result<T> {
+    let state = Arc::clone(state);
+    let done = world.blocking.run(move || work(&state)).await.map_err(io::Error::other)?;
+    Ok(done?)
+}
+
+/// Applies `entries`, all in one step.
+fn apply_entries(state: &State, mark: &Mark, entries: &[Entry]) -> Result<Vec<Option<Outcome>>, GroupError> {
+    state.update(mark, |tables| {
+        let mut overlay = Overlay::new(tables);
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let index = entry.log_id.index;
+            answers.push(match &entry.payload {
+                Payload::Normal(proposal) => {
+                    let command = Command::decode(&proposal.0)
+                        .map_err(|e| TableError(format!("log entry {index} does not decode: {e}")))?;
+                    Some(apply(&mut overlay, index, &command)?)
+                }
+                Payload::Blank | Payload::Membership(_) => None,
+            });
+        }
+        Ok((overlay.into_changes(), answers))
+    })
+}
+
+impl RaftStateMachine<Types> for Machine {
+    /// A directory, by handle: sending it elsewhere is streaming its files.
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: futures::Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(APPLY_BATCH);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        Builder { world: self.world.clone(), state: Arc::clone(&self.state) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
+        if codec::snapshot_meta(snapshot.mark())? != *meta {
+            let path = snapshot.path().display();
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not the snapshot {meta}")));
+        }
+        let mark = snapshot.mark().cloned();
+        self.blocking(move |state| state.install(&snapshot)).await?;
+        (self.last, self.membership) = codec::applied(mark.as_ref())?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        self.state.newest_snapshot().map(raft_snapshot).transpose()
+    }
+}
+
+fn raft_snapshot(snapshot: Snapshot) -> io::Result<RaftSnapshot> {
+    Ok(RaftSnapshot { meta: codec::snapshot_meta(snapshot.mark())?, snapshot })
+}
+
+/// Takes snapshots beside applying.
+pub(crate) struct Builder {
+    world: World,
+    state: Arc<State>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        raft_snapshot(blocking(&self.world, &self.state, State::take_snapshot).await?)
+    }
+}

@@ -1,0 +1,83 @@
+//! The Raft group of masters: the one door to the replicated state.
+//!
+//! Everything of openraft is behind this module, because it is an alpha whose signatures move. The rest of the master
+//! sees [`Group`]: propose a command, read, watch who leads.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `group` | [`Group`], what the rest of the master calls |
+//! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
+
+mod codec;
+mod error;
+mod group;
+mod log;
+mod machine;
+mod network;
+mod open;
+mod room;
+mod types;
+mod watching;
+
+use std::time::Duration;
+
+use quarry_types::NodeId;
+
+pub use crate::store::View;
+pub use error::{GroupError, ProposeError};
+pub use group::Group;
+
+/// A master as the group knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number; never used again for another master.
+    pub id: NodeId,
+    /// `host:port` of its gRPC port.
+    pub address: String,
+}
+
+/// How a [`Group`] runs.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// `host:port` under which this master is reached now. Replaces what the group has stored for this node in what
+    /// [`Group::leader`] and [`Group::status`] say; `None` leaves the stored one.
+    pub advertise: Option<String>,
+    /// Between a leader's heartbeats.
+    pub heartbeat: Duration,
+    /// The shortest election timeout; the longest is twice that.
+    pub election: Duration,
+    /// A snapshot is taken after this many commands.
+    pub snapshot_every: u64,
+    /// So many log entries stay behind a snapshot, for members that lag a little.
+    pub keep_log: u64,
+    /// Proposals are refused when the disk has less room than this, in bytes, so that the log never fails half-way.
+    pub reserve_bytes: u64,
+    /// A proposal that has no answer after this long fails with an unknown outcome.
+    pub propose_timeout: Duration,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        GroupConfig {
+            advertise: None,
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_millis(300),
+            snapshot_every: 50_000,
+            keep_log: 5_000,
+            reserve_bytes: 48 << 20,
+            propose_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Who leads, as this master knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderState {
+    /// The term in which this master leads; `None` when it does not.
+    pub me_since_term: Option<u64>,
+    /// Address of the leader, when one is known.
+    pub leader: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Opening a member's files and starting openraft on them.
+
+use std::sync::Arc;
+
+use openraft::{Config, SnapshotPolicy};
+use quarry_env::World;
+
+use super::{
+    GroupConfig, GroupError,
+    log::LogStore,
+    machine::Machine,
+    network::Peers,
+    types::{Types, seeded},
+};
+use crate::store::{Layout, State};
+
+/// openraft's handle.
+pub(crate) type Raft = openraft::Raft<Types, Machine>;
+
+/// Requests that may wait for the Raft task.
+const REQUESTS_MAX: u64 = 4096;
+/// Log entries purged at a time.
+const PURGE_BATCH: u64 = 1024;
+
+/// Opens the files in `layout` (those of the new member `new`, or of the one that they name) and starts the member.
+pub(crate) async fn open(
+    world: &World,
+    layout: &Layout,
+    new: Option<u64>,
+    config: &GroupConfig,
+) -> Result<(Raft, Arc<State>), GroupError> {
+    let (blocking_world, blocking_layout) = (world.clone(), layout.clone());
+    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new)).await??;
+    let (node, log, machine, state) = files;
+    let config = Arc::new(raft_config(config)?);
+    let raft = seeded(world, Raft::new(node, config, Peers, log, machine)).await;
+    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state))
+}
+
+type Files = (u64, LogStore, Machine, Arc<State>);
+
+fn open_files(world: &World, layout: &Layout, new: Option<u64>) -> Result<Files, GroupError> {
+    let state = State::open(world, layout.clone())?;
+    let log = LogStore::open(world, layout, Some(Arc::clone(&state)))?;
+    if let Some(id) = new {
+        log.save_node(id)?;
+    }
+    let node = log.node()?.ok_or_else(|| GroupError::corrupt(&layout.log(), "it does not say which member it is"))?;
+    check_ends(&log, &state, layout)?;
+    let machine = Machine::new(world, Arc::clone(&state))?;
+    Ok((node, log, machine, state))
+}
+
+/// Refuses a log that is shorter than what was applied from it: it lost entries that were acknowledged, and a member
+/// that voted on it could undo them (S11). Only an installed snapshot may be ahead of the log.
+fn check_ends(log: &LogStore, state: &State, layout: &Layout) -> Result<(), GroupError> {
+    let ends = log.ends().map_err(|e| GroupError::io(&layout.log(), e))?;
+    let last = ends.last_log_id.map(|id| id.index);
+    let applied = state.mark()?.map(|mark| mark.index);
+    if applied > last && applied > state.durable_index() {
+        let message = format!("the log ends at {last:?} but entries up to {applied:?} were applied from it");
+        return Err(GroupError::corrupt(&layout.log(), message));
+    }
+    Ok(())
+}
+
+fn raft_config(config: &GroupConfig) -> Result<Config, GroupError> {
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = Config {
+        cluster_name: "quarry".into(),
+        heartbeat_interval: millis(config.heartbeat),
+        election_timeout_min: millis(config.election),
+        election_timeout_max: millis(config.election).saturating_mul(2),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
+        max_in_snapshot_log_to_keep: config.keep_log,
+        purge_batch_size: PURGE_BATCH,
+        api_channel_size: Some(REQUESTS_MAX),
+        // A member that was cut off must not depose a leader by its higher term when it returns.
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    raft.validate().map_err(|e| GroupError::Raft(format!("timing of the group: {e}")))
+}

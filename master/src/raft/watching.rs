@@ -1,0 +1,105 @@
+//! Watching openraft: who leads, whether it failed, how far everybody is.
+
+use std::time::Duration;
+
+use openraft::{
+    ServerState,
+    async_runtime::{Instant as _, WatchReceiver as _},
+    errors::Fatal,
+    metrics::RaftServerMetrics,
+};
+use quarry_proto::v1::MasterStatus;
+use tokio::sync::watch;
+
+use super::{LeaderState, open::Raft, types::Types};
+
+/// What [`watch`] found out, kept up to date.
+pub(crate) struct Watching {
+    leader: watch::Receiver<LeaderState>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Watching {
+    pub(crate) fn leader(&self) -> watch::Receiver<LeaderState> {
+        self.leader.clone()
+    }
+
+    pub(crate) async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        let why = match failed.wait_for(Option::is_some).await {
+            Ok(why) => why.clone(),
+            Err(_) => None,
+        };
+        match why {
+            Some(why) => why,
+            // It was stopped in order.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Starts to watch `raft`. The task ends with it.
+pub(crate) fn watch(raft: &Raft, advertise: Option<String>) -> Watching {
+    let mut metrics = raft.server_metrics();
+    let all = raft.metrics();
+    let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
+    let (leader_tx, leader) = watch::channel(now);
+    let (failed_tx, failed) = watch::channel(None);
+    tokio::spawn(async move {
+        while metrics.changed().await.is_ok() {
+            let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
+            leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
+        }
+        // openraft's task has ended. Nobody leads from here any more.
+        leader_tx.send_replace(LeaderState::default());
+        let why = all.borrow_watched().running_state.clone();
+        if let Err(fatal) = why
+            && !matches!(fatal, Fatal::Stopped)
+        {
+            tracing::error!(error = %fatal, "the Raft group failed on this master");
+            failed_tx.send_replace(Some(format!("the Raft group failed on this master: {fatal}")));
+        }
+    });
+    Watching { leader, failed }
+}
+
+fn leader_state(metrics: &RaftServerMetrics<Types>, advertise: Option<&str>) -> LeaderState {
+    let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
+    let stored = metrics.current_leader.and_then(|id| Some(metrics.membership_config.get_node(&id)?.addr.clone()));
+    LeaderState {
+        me_since_term: (leads && metrics.vote.committed).then_some(metrics.vote.leader_id.term),
+        leader: if leads { advertise.map(str::to_owned).or(stored) } else { stored },
+    }
+}
+
+/// The index of the last entry applied here.
+pub(crate) fn applied(raft: &Raft) -> Option<u64> {
+    raft.metrics().borrow_watched().last_applied.map(|id| id.index)
+}
+
+/// The members, by id. Of the others this master knows only what their acknowledgements say, and only while it leads.
+pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration) -> Vec<MasterStatus> {
+    let all = raft.metrics();
+    let metrics = all.borrow_watched();
+    let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+    let member = |(id, node): (&u64, &openraft::impls::BasicNode)| {
+        let me = *id == metrics.id;
+        let matched = metrics.replication.as_ref().and_then(|known| *known.get(id)?).map(|id| id.index);
+        let heard = metrics.heartbeat.as_ref().and_then(|known| (*known.get(id)?).map(|at| at.elapsed()));
+        let role = match () {
+            () if metrics.current_leader == Some(*id) => "leader",
+            () if voters.contains(id) => "follower",
+            () => "learner",
+        };
+        MasterStatus {
+            id: *id,
+            address: advertise.filter(|_| me).map_or_else(|| node.addr.clone(), str::to_owned),
+            role: role.into(),
+            term: metrics.current_term,
+            last_log: if me { metrics.last_log_index } else { matched }.unwrap_or_default(),
+            applied: if me { metrics.last_applied.map(|id| id.index) } else { None }.unwrap_or_default(),
+            reachable: me || heard.is_some_and(|ago| ago < silent_max) || metrics.current_leader == Some(*id),
+        }
+    };
+    metrics.membership_config.nodes().map(member).collect()
+}

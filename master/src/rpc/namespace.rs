@@ -1,0 +1,276 @@
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use quarry_master_core::{
+    command::{Abort, Complete, Create, Mkdir, Mutation, OpenAppend, Remove, Rename},
+    reply::Writer,
+};
+use quarry_proto::{WireError, convert, v1, v1::namespace_server::Namespace};
+use quarry_types::{ChunkId, Crc32, InodeId, LeaseId, ServerId, SessionId};
+use tonic::{Request, Response, Status};
+
+use super::{
+    answer,
+    decode::{chunk_ref, create_mode, file, op},
+    span,
+};
+use crate::service::{AddChunkCall, CompleteCall, ListPage, LocateCall, SealChunkCall, Service, grpc_deadline};
+
+/// What clients ask of the namespace.
+#[derive(Clone)]
+pub struct NamespaceRpc {
+    service: Service,
+}
+
+impl NamespaceRpc {
+    /// Over a service.
+    pub fn new(service: Service) -> Self {
+        NamespaceRpc { service }
+    }
+
+    fn writer(&self, writer: Writer) -> v1::WriterReply {
+        v1::WriterReply {
+            inode: writer.inode.0,
+            lease: writer.lease.0,
+            replicas: writer.replicas,
+            length: writer.length,
+            crc: writer.crc.0,
+            lease_ms: millis(self.service.lease()),
+            durability: self.service.durability().into(),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn page(page: ListPage) -> v1::ListPage {
+    v1::ListPage { entries: page.entries.into_iter().map(file).collect(), token: page.token.into() }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Namespace for NamespaceRpc {
+    async fn open_session(&self, request: Request<v1::OpenSessionRequest>) -> Reply<v1::OpenSessionReply> {
+        let span = span("open_session", &request);
+        answer(span, async {
+            let session = self.service.open_session(request.into_inner().nonce.to_vec()).await?;
+            Ok(v1::OpenSessionReply {
+                session: session.0,
+                keep_alive_ms: millis(self.service.keep_alive_interval()),
+                cluster: self.service.cluster().to_bytes().into(),
+            })
+        })
+        .await
+    }
+
+    async fn keep_alive(&self, request: Request<v1::KeepAliveRequest>) -> Reply<v1::KeepAliveReply> {
+        let span = span("keep_alive", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let leases = request.leases.into_iter().map(LeaseId).collect();
+            let lost = self.service.keep_alive(SessionId(request.session), leases).await?;
+            Ok(v1::KeepAliveReply { lost: lost.into_iter().map(|lease| lease.0).collect() })
+        })
+        .await
+    }
+
+    async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Reply<v1::CloseSessionReply> {
+        let span = span("close_session", &request);
+        answer(span, async {
+            self.service.close_session(SessionId(request.into_inner().session)).await?;
+            Ok(v1::CloseSessionReply {})
+        })
+        .await
+    }
+
+    async fn create(&self, request: Request<v1::CreateRequest>) -> Reply<v1::WriterReply> {
+        let span = span("create", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let create = Create {
+                path: request.path,
+                mode: create_mode(request.mode)?,
+                expected_inode: InodeId(request.expected_inode),
+                expected_version: request.expected_version,
+                replicas: request.replicas,
+                parents: request.parents,
+            };
+            let writer = self.service.open_writer(op(request.op)?, Mutation::Create(create)).await?;
+            Ok(self.writer(writer))
+        })
+        .await
+    }
+
+    async fn open_append(&self, request: Request<v1::OpenAppendRequest>) -> Reply<v1::WriterReply> {
+        let span = span("open_append", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let append = OpenAppend { path: request.path };
+            let writer = self.service.open_writer(op(request.op)?, Mutation::OpenAppend(append)).await?;
+            Ok(self.writer(writer))
+        })
+        .await
+    }
+
+    async fn add_chunk(&self, request: Request<v1::AddChunkRequest>) -> Reply<v1::AddChunkReply> {
+        let span = span("add_chunk", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let avoid = request.avoid.iter().map(|server| convert::server(server, "avoid"));
+            let call = AddChunkCall {
+                op: op(request.op)?,
+                inode: InodeId(request.inode),
+                lease: LeaseId(request.lease),
+                offset: request.offset,
+                limit: request.limit_bytes,
+                seals: request.seals,
+                avoid: avoid.collect::<Result<Vec<ServerId>, WireError>>()?,
+            };
+            self.service.add_chunk(call).await
+        })
+        .await
+    }
+
+    async fn seal_chunk(&self, request: Request<v1::SealChunkRequest>) -> Reply<v1::SealChunkReply> {
+        let span = span("seal_chunk", &request);
+        let deadline = grpc_deadline(request.metadata());
+        answer(span, async {
+            let request = request.into_inner();
+            let call = SealChunkCall {
+                op: op(request.op)?,
+                inode: InodeId(request.inode),
+                lease: LeaseId(request.lease),
+                chunk: ChunkId(request.chunk),
+                deadline,
+            };
+            let sealed = self.service.seal_chunk(call).await?;
+            Ok(v1::SealChunkReply { length: sealed.length, crc: sealed.crc.0, replicas: sealed.replicas })
+        })
+        .await
+    }
+
+    async fn complete(&self, request: Request<v1::CompleteRequest>) -> Reply<v1::CompleteReply> {
+        let span = span("complete", &request);
+        let deadline = grpc_deadline(request.metadata());
+        answer(span, async {
+            let request = request.into_inner();
+            let complete = Complete {
+                inode: InodeId(request.inode),
+                lease: LeaseId(request.lease),
+                length: request.length,
+                crc: Crc32(request.crc),
+                chunks: request.chunks.into_iter().map(chunk_ref).collect(),
+                seals: Vec::new(),
+            };
+            let call = CompleteCall { op: op(request.op)?, complete, seals: request.seals, deadline };
+            let done = self.service.complete(call).await?;
+            Ok(v1::CompleteReply {
+                file: Some(file(done.file)),
+                fewest_replicas: done.fewest_replicas,
+                wanted: done.wanted,
+            })
+        })
+        .await
+    }
+
+    async fn abort(&self, request: Request<v1::AbortRequest>) -> Reply<v1::AbortReply> {
+        let span = span("abort", &request);
+        let deadline = grpc_deadline(request.metadata());
+        answer(span, async {
+            let request = request.into_inner();
+            let abort = Abort { inode: InodeId(request.inode), lease: LeaseId(request.lease) };
+            self.service.abort(op(request.op)?, abort, deadline).await?;
+            Ok(v1::AbortReply {})
+        })
+        .await
+    }
+
+    async fn mkdir(&self, request: Request<v1::MkdirRequest>) -> Reply<v1::MkdirReply> {
+        let span = span("mkdir", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let mkdir = Mkdir { path: request.path, parents: request.parents };
+            let directory = self.service.change_name(op(request.op)?, Mutation::Mkdir(mkdir)).await?;
+            Ok(v1::MkdirReply { directory: directory.map(file) })
+        })
+        .await
+    }
+
+    async fn rename(&self, request: Request<v1::RenameRequest>) -> Reply<v1::RenameReply> {
+        let span = span("rename", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let rename = Rename { from: request.from, to: request.to, replace: request.replace };
+            let moved = self.service.change_name(op(request.op)?, Mutation::Rename(rename)).await?;
+            Ok(v1::RenameReply { file: moved.map(file) })
+        })
+        .await
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Reply<v1::RemoveReply> {
+        let span = span("remove", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let remove = Remove { path: request.path, recursive: request.recursive, now: request.now };
+            self.service.change_name(op(request.op)?, Mutation::Remove(remove)).await?;
+            Ok(v1::RemoveReply {})
+        })
+        .await
+    }
+
+    async fn stat(&self, request: Request<v1::StatRequest>) -> Reply<v1::StatReply> {
+        let span = span("stat", &request);
+        answer(span, async {
+            let found = self.service.stat(request.into_inner().path).await?;
+            Ok(v1::StatReply { file: Some(file(found)) })
+        })
+        .await
+    }
+
+    type ListStream = Pin<Box<dyn Stream<Item = Result<v1::ListPage, Status>> + Send>>;
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Reply<Self::ListStream> {
+        let span = span("list", &request);
+        answer(span.clone(), async {
+            let request = request.into_inner();
+            let pages = self.service.list(request.path, request.token.to_vec(), request.limit, span).await?;
+            let pages: Self::ListStream = Box::pin(pages.map(|found| found.map(page).map_err(Status::from)));
+            Ok(pages)
+        })
+        .await
+    }
+
+    async fn locate(&self, request: Request<v1::LocateRequest>) -> Reply<v1::LocateReply> {
+        let span = span("locate", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let call = LocateCall {
+                inode: InodeId(request.inode),
+                version: request.version,
+                offset: request.offset,
+                limit: request.limit,
+            };
+            let (chunks, more) = self.service.locate(call).await?;
+            Ok(v1::LocateReply { chunks, more, cluster: self.service.cluster().to_bytes().into() })
+        })
+        .await
+    }
+
+    async fn usage(&self, request: Request<v1::UsageRequest>) -> Reply<v1::UsageReply> {
+        answer(span("usage", &request), self.service.usage(request.into_inner().path)).await
+    }
+
+    async fn report_replica(&self, request: Request<v1::ReportReplicaRequest>) -> Reply<v1::ReportReplicaReply> {
+        let span = span("report_replica", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let server = convert::server(&request.server, "server")?;
+            self.service.report_replica(ChunkId(request.chunk), server, request.code).await?;
+            Ok(v1::ReportReplicaReply {})
+        })
+        .await
+    }
+}

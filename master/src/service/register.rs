@@ -1,0 +1,119 @@
+use quarry_master_core::{
+    command::{Durability, Kind, PutServer},
+    query,
+    reply::Reply,
+};
+use quarry_proto::{PROTOCOL_VERSION, convert, signed, v1};
+use quarry_types::{ErrorCode, ServerId, limits::BEAT_INTERVAL};
+
+use super::Service;
+use crate::{
+    config::is_address,
+    error::{Fault, fault},
+    servers::Registered,
+    shared::{Leading, unexpected},
+};
+
+/// Disks that one server may have.
+const DISKS_MAX: usize = 1024;
+
+impl Service {
+    /// Lets a chunkserver in: it proves by the key that it is of this cluster, and gets the proof that this master leads.
+    pub async fn register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterReply, Fault> {
+        let leading = self.shared.leading()?;
+        let signed = convert::required(request.registration, "registration")?;
+        let registration: v1::Registration = signed::open(&self.shared.key, &signed)?;
+        let (server, durability) = self.check(&registration)?;
+        let put = PutServer {
+            server,
+            address: registration.address.clone(),
+            rack: registration.rack.clone(),
+            start_counter: registration.start_counter,
+            durability,
+        };
+        let old_image = self.remember(put).await?;
+        let number = self.shared.world.random.next_u64();
+        self.admit(&leading, server, number, registration, durability, old_image);
+        Ok(v1::RegisterReply {
+            leadership: Some(leading.dispatch.proof(server)),
+            cluster: self.shared.cluster.to_bytes().into(),
+            beat_interval_ms: u64::try_from(BEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+            registration: number,
+        })
+    }
+
+    fn check(&self, registration: &v1::Registration) -> Result<(ServerId, Durability), Fault> {
+        let server = convert::server(&registration.server, "server")?;
+        if registration.protocol_version != PROTOCOL_VERSION {
+            let why = format!(
+                "chunkserver {server} speaks protocol version {}, this master {PROTOCOL_VERSION}; run builds that fit",
+                registration.protocol_version
+            );
+            return Err(fault(ErrorCode::VersionMismatch, why));
+        }
+        // A server whose directories are new belongs to no cluster yet; the key proves which one it is for.
+        if !registration.cluster.is_empty() {
+            let cluster = convert::cluster(&registration.cluster, "cluster")?;
+            if cluster != self.shared.cluster {
+                let why = format!(
+                    "chunkserver {server} holds data of cluster {cluster}, and this master is of {}; name the masters of \
+                     its own cluster",
+                    self.shared.cluster
+                );
+                return Err(fault(ErrorCode::Mismatch, why));
+            }
+        }
+        if !is_address(&registration.address) {
+            let why =
+                format!("chunkserver {server} names {:?} as its address, which is not HOST:PORT", registration.address);
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
+        if registration.disks.len() > DISKS_MAX {
+            return Err(fault(ErrorCode::InvalidArgument, format!("more than {DISKS_MAX} disks")));
+        }
+        let durability = match v1::Durability::try_from(registration.durability) {
+            Ok(v1::Durability::Sealed) => Durability::Sealed,
+            Ok(v1::Durability::Buffered) => Durability::Buffered,
+            Err(_) => return Err(fault(ErrorCode::InvalidArgument, "field durability is unknown")),
+        };
+        Ok((server, durability))
+    }
+
+    /// Makes the group remember the server. Whether it came back with an old image of its disks, and nothing verified them
+    /// since.
+    async fn remember(&self, put: PutServer) -> Result<bool, Fault> {
+        let server = put.server;
+        let known = self.shared.peek(move |tables| Ok(query::server(tables, server)?)).await?;
+        if let Some(known) = known {
+            let same = (&known.address, &known.rack, known.start_counter, known.durability)
+                == (&put.address, &put.rack, put.start_counter, put.durability);
+            if same {
+                return Ok(known.old_image);
+            }
+        }
+        match self.shared.propose(Kind::PutServer(put)).await? {
+            Reply::Server(registered) => Ok(registered.old_image),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn admit(
+        &self,
+        leading: &Leading,
+        server: ServerId,
+        number: u64,
+        registration: v1::Registration,
+        durability: Durability,
+        old_image: bool,
+    ) {
+        if old_image {
+            tracing::warn!(%server, "came back with an old image of its disks: nothing on it counts until it is verified");
+        }
+        let (address, rack, start) = (registration.address, registration.rack, registration.start_counter);
+        tracing::info!(%server, address, rack, start, build = registration.build, "chunkserver registered");
+        let registered = Registered { registration: number, address, rack, durability, disks: registration.disks };
+        let mut soft = leading.soft();
+        soft.servers.register(server, registered, start, self.shared.now());
+        soft.locations.registered(server, old_image);
+    }
+}

@@ -1,0 +1,151 @@
+use std::collections::BTreeMap;
+
+use futures::{Stream, StreamExt as _};
+use quarry_env::clock::timeout;
+use quarry_proto::{convert, v1};
+use quarry_types::{
+    ChunkId, Crc32, ErrorCode, ServerId,
+    limits::{DEAD_AFTER, REPORT_PAGE},
+};
+use tonic::Status;
+
+use super::Service;
+use crate::{
+    error::{Fault, fault},
+    locations::{Change, Replica},
+    shared::Leading,
+};
+
+/// Replicas that one server may hold: the master's memory is bounded.
+const REPLICAS_PER_SERVER: usize = 4_000_000;
+
+impl Service {
+    /// Takes a full inventory, which takes effect with its last page, or the changes since a number.
+    pub async fn report(
+        &self,
+        mut pages: impl Stream<Item = Result<v1::InventoryPage, Status>> + Unpin,
+    ) -> Result<v1::ReportReply, Fault> {
+        let leading = self.shared.leading()?;
+        let mut report: Option<Report> = None;
+        loop {
+            let page = timeout(&*self.shared.world.clock, DEAD_AFTER, pages.next()).await.map_err(|_| cut_off())?;
+            let Some(page) = page.transpose()? else { return Err(cut_off()) };
+            let report = match &mut report {
+                Some(report) => report,
+                none => none.insert(begin(&leading, &page)?),
+            };
+            let last = page.last;
+            report.add(page)?;
+            if last {
+                return report.take_effect(&leading);
+            }
+        }
+    }
+
+    /// A reader complains about a replica. Whatever it says, only a check by the server itself follows (S2).
+    pub async fn report_replica(&self, chunk: ChunkId, server: ServerId, code: u32) -> Result<(), Fault> {
+        let leading = self.shared.leading()?;
+        let mut soft = leading.soft();
+        if soft.locations.replica(server, chunk).is_none() {
+            let why = format!("chunkserver {server} is not known to hold chunk {chunk}");
+            return Err(fault(ErrorCode::NoReplica, why));
+        }
+        let scheduled = soft.verifying.complain(server, chunk, self.shared.now());
+        tracing::info!(%server, %chunk, code = %ErrorCode::from_number(code), scheduled, "a reader met a bad replica");
+        Ok(())
+    }
+}
+
+fn cut_off() -> Fault {
+    fault(ErrorCode::InvalidArgument, "the report ended without a last page; nothing of it was taken")
+}
+
+struct Report {
+    server: ServerId,
+    registration: u64,
+    number: u64,
+    content: Content,
+}
+
+enum Content {
+    Full(BTreeMap<ChunkId, Replica>),
+    Changes(Vec<Change>),
+}
+
+fn begin(leading: &Leading, page: &v1::InventoryPage) -> Result<Report, Fault> {
+    let server = convert::server(&page.server, "server")?;
+    let (registration, number) = (page.registration, page.number);
+    if !leading.soft().servers.is_registered(server, registration) {
+        return Err(unregistered(server));
+    }
+    let content = if page.full { Content::Full(BTreeMap::new()) } else { Content::Changes(Vec::new()) };
+    Ok(Report { server, registration, number, content })
+}
+
+fn unregistered(server: ServerId) -> Fault {
+    fault(ErrorCode::StaleLeader, format!("chunkserver {server} is not registered with this leader; register again"))
+}
+
+impl Report {
+    fn add(&mut self, page: v1::InventoryPage) -> Result<(), Fault> {
+        let same = convert::server(&page.server, "server")? == self.server
+            && (page.registration, page.number) == (self.registration, self.number)
+            && page.full == matches!(self.content, Content::Full(_));
+        if !same {
+            return Err(fault(ErrorCode::InvalidArgument, "the pages of a report belong to different reports"));
+        }
+        if page.replicas.len() > REPORT_PAGE {
+            return Err(fault(ErrorCode::InvalidArgument, format!("a page has more than {REPORT_PAGE} replicas")));
+        }
+        for replica in page.replicas {
+            self.add_one(&replica)?;
+        }
+        let held = match &self.content {
+            Content::Full(replicas) => replicas.len(),
+            Content::Changes(changes) => changes.len(),
+        };
+        if held > REPLICAS_PER_SERVER {
+            let why = format!("chunkserver {} reports more than {REPLICAS_PER_SERVER} replicas", self.server);
+            return Err(fault(ErrorCode::Busy, why));
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, from: &v1::Replica) -> Result<(), Fault> {
+        let chunk = ChunkId(from.chunk);
+        let replica = if from.gone {
+            None
+        } else {
+            Some(Replica { state: convert::replica_state(from.state)?, length: from.length, crc: Crc32(from.crc) })
+        };
+        match (&mut self.content, replica) {
+            (Content::Changes(changes), replica) => changes.push(Change { chunk, replica }),
+            (Content::Full(replicas), Some(replica)) => {
+                replicas.insert(chunk, replica);
+            }
+            (Content::Full(_), None) => {
+                return Err(fault(ErrorCode::InvalidArgument, "a full report names a replica that is gone"));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_effect(&mut self, leading: &Leading) -> Result<v1::ReportReply, Fault> {
+        let mut soft = leading.soft();
+        // The pages took a while; the server may have registered again meanwhile.
+        if !soft.servers.is_registered(self.server, self.registration) {
+            return Err(unregistered(self.server));
+        }
+        match &mut self.content {
+            Content::Full(replicas) => {
+                tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "full report");
+                soft.locations.full_report(self.server, self.number, std::mem::take(replicas));
+                Ok(v1::ReportReply { number: self.number, full_wanted: false })
+            }
+            Content::Changes(changes) => match soft.locations.changes(self.server, self.number, changes) {
+                Ok(number) => Ok(v1::ReportReply { number, full_wanted: false }),
+                Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
+            },
+        }
+    }
+}

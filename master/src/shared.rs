@@ -1,0 +1,161 @@
+//! What every part of a running master uses.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use quarry_env::{Instant, World};
+use quarry_master_core::{
+    apply::Reply,
+    command::{Command, Kind},
+    query,
+    tables::ReadTables,
+};
+use quarry_types::{ChunkId, ClusterId, ClusterKey, ErrorCode, Leadership, NodeId, ServerId};
+use tokio::sync::watch;
+
+use crate::{
+    dispatch::Dispatch,
+    error::{Fault, fault, job_lost, query_fault},
+    locations::Locations,
+    raft::{Group, View},
+    renewals::Renewals,
+    servers::Servers,
+    verifying::Verifying,
+};
+
+/// One running master.
+pub struct Shared {
+    /// Its surroundings.
+    pub world: World,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This master.
+    pub node: NodeId,
+    /// The cluster's key.
+    pub key: ClusterKey,
+    /// The replicated state.
+    pub group: Group,
+    /// A writer lease that is not renewed ends after this.
+    pub lease: Duration,
+    /// A session without a call ends after this.
+    pub session: Duration,
+    /// The present leadership; `None` while another master leads, or none.
+    pub leading: watch::Sender<Option<Arc<Leading>>>,
+}
+
+/// One leadership of this master, with everything that is learnt anew in each.
+pub struct Leading {
+    /// What fences older ones.
+    pub leadership: Leadership,
+    /// When it began.
+    pub since: Instant,
+    /// Commands to chunkservers.
+    pub dispatch: Arc<Dispatch>,
+    /// No open chunk has an id below this.
+    pub open_watermark: AtomicU64,
+    soft: Mutex<Soft>,
+}
+
+/// What a leader knows without having it in the log.
+pub struct Soft {
+    /// The registered chunkservers.
+    pub servers: Servers,
+    /// Which chunk is where.
+    pub locations: Locations,
+    /// Signs of life of sessions and leases.
+    pub renewals: Renewals,
+    /// Replicas that readers complained about.
+    pub verifying: Verifying,
+}
+
+impl Soft {
+    /// A chunk that these servers wrote is sealed: what they reported of it is to be compared with the record now.
+    pub fn sealed(&mut self, chunk: ChunkId, servers: &[ServerId]) {
+        self.servers.sealed(servers);
+        for server in servers {
+            self.locations.compare_again(*server, chunk);
+        }
+    }
+}
+
+impl Leading {
+    /// A leadership that has just begun.
+    #[must_use]
+    pub fn new(leadership: Leadership, since: Instant, dispatch: Arc<Dispatch>, key: ClusterKey) -> Self {
+        let soft = Soft {
+            servers: Servers::default(),
+            locations: Locations::new(key),
+            renewals: Renewals::default(),
+            verifying: Verifying::default(),
+        };
+        Leading { leadership, since, dispatch, open_watermark: AtomicU64::new(0), soft: Mutex::new(soft) }
+    }
+
+    /// The soft state. Hold it for a few map operations, never over an await.
+    pub fn soft(&self) -> MutexGuard<'_, Soft> {
+        // A panic under the lock leaves soft state that the next report corrects.
+        self.soft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// The present leadership.
+    pub fn leading(&self) -> Result<Arc<Leading>, Fault> {
+        if let Some(leading) = self.leading.borrow().clone() {
+            return Ok(leading);
+        }
+        let state = self.group.leader().borrow().clone();
+        if state.me_since_term.is_some() {
+            return Err(fault(
+                ErrorCode::Unavailable,
+                "this master has just been elected and begins to lead; try again",
+            ));
+        }
+        let whom = state.leader.as_deref().map_or("no leader is known".into(), |l| format!("the leader is {l}"));
+        let message = format!("this master does not lead the group: {whom}");
+        Err(Fault { leader: state.leader, ..fault(ErrorCode::NotLeader, message) })
+    }
+
+    /// Commits one command and gives what applying it answered.
+    pub async fn propose(&self, kind: Kind) -> Result<Reply, Fault> {
+        let command = Command { wall_ms: self.world.clock.wall_ms(), kind };
+        self.group.propose(command).await?.map_err(|refusal| fault(refusal.code, refusal.message))
+    }
+
+    /// Reads the state, with everything that was acknowledged before.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let view = self.group.read().await?;
+        self.look(view, read).await
+    }
+
+    /// Reads the state as applied here, which on a leader lags behind by at most what is being applied.
+    pub async fn peek<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.look(self.group.view(), read).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        view: View,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.world.blocking.run(move || view.at_once(read)).await.map_err(job_lost)?.map_err(query_fault)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Instant {
+        self.world.clock.now()
+    }
+}
+
+/// An answer of apply that does not fit its command: a bug, and said so.
+pub fn unexpected(reply: &Reply) -> Fault {
+    fault(ErrorCode::Internal, format!("an unexpected answer of the replicated state: {reply:?}"))
+}

@@ -1,0 +1,32 @@
+//! The words that every part of Quarry shares: ids, limits, checksums, signatures, names and error codes.
+//!
+//! Pure data and arithmetic. This crate must not know wire formats, files, sockets or clocks.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] | names of clusters, servers, chunks, inodes, sessions; epoch and lineage |
+//! | [`limits`] | every named number with its unit, and the relations between them |
+//! | [`crc`] | CRC-32 and how two of them combine |
+//! | [`sums`] | the block checksums of a growing chunk |
+//! | [`auth`] | the cluster key and what it signs |
+//! | [`receipt`] | a member's statement about a replica |
+//! | [`name`] | names and paths that the namespace accepts |
+//! | [`error`] | the error table: code, and what the caller should do |
+
+pub mod auth;
+pub mod crc;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod receipt;
+pub mod sums;
+
+pub use auth::{ClusterKey, Mac};
+pub use crc::Crc32;
+pub use error::{Advice, ErrorCode};
+pub use ids::{
+    ChunkId, ClusterId, Epoch, InodeId, Leadership, LeadershipRefusal, LeaseId, Lineage, NodeId, ServerId, SessionId,
+};
+pub use receipt::{Receipt, ReplicaState};
+pub use sums::ChunkSums;

@@ -1,0 +1,36 @@
+# Sourced by the scripts: goes to the top of the clone, checks for Rust, installs the system packages that are missing.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+command -v cargo >/dev/null || fail "no cargo; install Rust first (https://rustup.rs)"
+
+# RocksDB is compiled from its crate: a C++ compiler, and libclang for its bindings.
+need_packages() {
+    local missing=()
+    command -v c++ >/dev/null || missing+=(g++)
+    command -v cc >/dev/null || missing+=(gcc)
+    # The dynamic library and clang's own headers.
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null \
+        || missing+=(libclang-dev)
+    compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null \
+        || compgen -G '/usr/lib/clang/*/include/stddef.h' >/dev/null || missing+=(libclang-dev)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+    if [ "$(id -u)" = 0 ]; then
+        say "Installing system packages: ${missing[*]}"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq; } >&2
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        say "Installing system packages with sudo: ${missing[*]}"
+        { sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq; } >&2
+    else
+        fail "system packages are missing; run this, then try again:
+    sudo apt-get update && sudo ${install[*]}"
+    fi
+}
+
+need_packages
+
+target=${CARGO_TARGET_DIR:-$PWD/target}

@@ -1,0 +1,142 @@
+//! One process that ends with its guard.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::wait;
+
+/// The directory of the binaries under test: where this test's own binary was built.
+///
+/// # Panics
+/// When `name` was not built; `cargo build --workspace --bins` does that.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let mut dir = std::env::current_exe().expect("a running test has a path");
+    while dir.pop() {
+        let candidate = dir.join(name);
+        if candidate.is_file() {
+            return candidate;
+        }
+    }
+    panic!("{name} is not built; run `cargo build --workspace --bins` first (scripts/test does)");
+}
+
+/// A server process. Dropping it kills the process.
+pub struct Process {
+    child: Child,
+    /// What it prints to standard error.
+    pub log: PathBuf,
+}
+
+impl Process {
+    /// Starts `binary` with `args`, appending its standard error to `log`, and waits for the line
+    /// `listening on HOST:PORT`. Returns the address too.
+    ///
+    /// # Panics
+    /// When it ends or stays silent; with the end of its log.
+    pub fn serve(program: &str, args: &[String], log: &Path) -> (Self, String) {
+        let errors = File::options().create(true).append(true).open(log).expect("a log file can be made");
+        let mut child = Command::new(binary(program))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .expect("a built binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (tx, rx) = mpsc::channel();
+        // Goes on reading to the end, so that the server never blocks on a full pipe.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on ") {
+                    let _closed = tx.send(address.to_owned());
+                }
+            }
+        });
+        let process = Process { child, log: log.into() };
+        match rx.recv_timeout(Duration::from_secs(30)) {
+            Ok(address) => (process, address),
+            Err(_) => panic!("{program} {args:?} did not start; its log ends:\n{}", process.log_tail()),
+        }
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"));
+        kill(pid, signal).expect("the process is there");
+    }
+
+    /// Kills it (-9) and waits for its end.
+    pub fn kill(&mut self) {
+        let _already_gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Panics
+    /// When it has not after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        wait::until("a process to end", limit, || {
+            self.child.try_wait().map_err(|e| e.to_string())?.ok_or_else(|| "it still runs".into())
+        })
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Highest resident memory so far, in bytes.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        peak_memory(self.child.id())
+    }
+}
+
+/// Highest resident memory of a process so far, in bytes; 0 when it is gone.
+#[must_use]
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- {} ends:\n{}", self.log.display(), self.log_tail());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Several writers, dying writers, and files that go away under their readers.
+
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    time::Duration,
+};
+
+use quarry_tests::{Cluster, Options, cli, data, wait};
+
+/// A put whose input the test feeds.
+fn put_from_pipe(cluster: &Cluster, args: &[&str]) -> std::process::Child {
+    cli::command(&cluster.master.address, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("quarry starts")
+}
+
+fn wait_for_open_chunk(cluster: &Cluster) {
+    wait::until("an open chunk", Duration::from_secs(30), || {
+        let open = cluster.status()["totals"]["open"].as_u64();
+        if open >= Some(1) { Ok(()) } else { Err(format!("{open:?} open")) }
+    });
+}
+
+#[test]
+fn of_two_writers_of_one_file_one_wins_and_the_other_is_told() {
+    let cluster = Cluster::start(&Options::default());
+    let (a, b) = (data::bytes(1, 2 << 20), data::bytes(2, 2 << 20));
+    let mut first = put_from_pipe(&cluster, &["put", "-", "/f"]);
+    let mut input = first.stdin.take().expect("stdin is piped");
+    input.write_all(&a).expect("the put reads");
+    wait_for_open_chunk(&cluster);
+    let second = cli::run_with_input(&cluster.master.address, &["put", "-", "/f"], &b);
+    assert_eq!(second.code, 0, "nothing of that name is visible yet: {}", second.stderr);
+    drop(input);
+    let first = cli::collect(first);
+    assert_eq!(first.code, 4, "the name was taken meanwhile: {}", first.stderr);
+    assert_eq!(cluster.quarry(&["cat", "/f"]).ok(), b);
+
+    cli::run_with_input(&cluster.master.address, &["put", "-", "/log"], b"start").ok();
+    let mut appending = put_from_pipe(&cluster, &["append", "-", "/log"]);
+    let mut input = appending.stdin.take().expect("stdin is piped");
+    input.write_all(&a).expect("the append reads");
+    wait_for_open_chunk(&cluster);
+    let refused = cli::run_with_input(&cluster.master.address, &["--timeout", "2s", "append", "-", "/log"], b"x");
+    assert_ne!(refused.code, 0, "one appender at a time");
+    drop(input);
+    assert_eq!(cli::collect(appending).code, 0);
+    assert_eq!(cluster.quarry(&["cat", "/log"]).ok(), [&b"start"[..], &a].concat());
+}
+
+#[test]
+fn a_writer_that_dies_leaves_nothing_of_an_atomic_put() {
+    let cluster = Cluster::start(&Options { master_args: vec!["--lease".into(), "2s".into()], ..Options::default() });
+    let mut putting = put_from_pipe(&cluster, &["put", "-", "/f"]);
+    let mut input = putting.stdin.take().expect("stdin is piped");
+    input.write_all(&data::bytes(1, 2 << 20)).expect("the put reads");
+    wait_for_open_chunk(&cluster);
+    putting.kill().expect("it runs");
+    putting.wait().expect("it ended");
+    wait::until("the open chunk to be collected", Duration::from_secs(60), || {
+        let open = cluster.status()["totals"]["open"].as_u64();
+        if open == Some(0) { Ok(()) } else { Err(format!("{open:?} open")) }
+    });
+    assert_eq!(cluster.quarry(&["stat", "/f"]).code, 3);
+    wait::until("its chunk files to go", Duration::from_secs(60), || {
+        let files = cluster.chunk_files();
+        if files.is_empty() { Ok(()) } else { Err(format!("{files:?}")) }
+    });
+}
+
+/// Starts a `cat` of a large file, takes its first bytes, does `change`, and expects the old bytes to the end.
+fn reading_survives(change: impl FnOnce(&Cluster)) {
+    let cluster = Cluster::start(&Options::default());
+    let local = cluster.path("local");
+    let sha = data::file(&local, 3, 200 << 20);
+    cluster.quarry(&["put", local.to_str().expect("text"), "/f"]).ok();
+    let mut reading = cli::start(&cluster.master.address, &["cat", "/f"]);
+    let mut stdout = reading.stdout.take().expect("stdout is piped");
+    let mut got = vec![0; 1 << 20];
+    stdout.read_exact(&mut got).expect("the first bytes come");
+    change(&cluster);
+    stdout.read_to_end(&mut got).expect("the rest comes");
+    let out = cli::collect(reading);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let back = cluster.path("back");
+    std::fs::write(&back, &got).expect("a temporary file");
+    assert_eq!(data::sums(&back).0, sha);
+}
+
+#[test]
+fn s6_a_replace_under_a_running_get_does_not_cut_it() {
+    reading_survives(|cluster| {
+        cli::run_with_input(&cluster.master.address, &["put", "--overwrite", "-", "/f"], b"new").ok();
+        assert_eq!(cluster.quarry(&["cat", "/f"]).ok(), b"new");
+    });
+}
+
+#[test]
+fn s6_a_removal_under_a_running_get_does_not_cut_it() {
+    reading_survives(|cluster| {
+        cluster.quarry(&["rm", "/f"]).ok();
+        assert_eq!(cluster.quarry(&["stat", "/f"]).code, 3);
+    });
+}
+
+#[test]
+fn s4_a_put_whose_parent_was_removed_is_refused() {
+    let cluster = Cluster::start(&Options::default());
+    cluster.quarry(&["mkdir", "-p", "/dir/sub"]).ok();
+    let mut putting = put_from_pipe(&cluster, &["put", "-", "/dir/sub/f"]);
+    let mut input = putting.stdin.take().expect("stdin is piped");
+    input.write_all(&data::bytes(1, 2 << 20)).expect("the put reads");
+    wait_for_open_chunk(&cluster);
+    cluster.quarry(&["rm", "-r", "/dir"]).ok();
+    drop(input);
+    let out = cli::collect(putting);
+    assert_ne!(out.code, 0, "the directory is gone");
+    assert_eq!(cluster.quarry(&["ls", "/"]).text(), "");
+}
+
+#[test]
+fn removed_now_gives_the_space_back() {
+    let cluster = Cluster::start(&Options::default());
+    cli::run_with_input(&cluster.master.address, &["put", "-", "/f"], &data::bytes(1, 2 << 20)).ok();
+    assert_eq!(cluster.chunk_files().len(), 3);
+    cluster.quarry(&["rm", "--now", "/f"]).ok();
+    wait::until("the chunk files to go", Duration::from_secs(60), || {
+        let files = cluster.chunk_files();
+        if files.is_empty() { Ok(()) } else { Err(format!("{files:?}")) }
+    });
+    let status = cluster.status();
+    assert_eq!((&status["totals"]["files"], &status["totals"]["missing"]), (&0.into(), &0.into()), "{status}");
+}

@@ -62,11 +62,7 @@ fn create(master: &SimMachine, seed: u64) -> ClusterKey {
 }
 
 async fn serve_master(machine: SimMachine) -> Outcome {
-    let config = MasterConfig {
-        listen: MASTER.into(),
-        advertise: Some(MASTER.into()),
-        ..MasterConfig::new("/master")
-    };
+    let config = MasterConfig { listen: MASTER.into(), advertise: Some(MASTER.into()), ..MasterConfig::new("/master") };
     let master = Master::start(machine.boot(), config).await?;
     Err(master.failed().await.into())
 }
@@ -104,11 +100,8 @@ async fn wait_for_servers(client: &Client, world: &quarry_env::World) -> Outcome
 
 async fn put_and_get(machine: SimMachine, seed: u64, progress: Arc<Progress>) -> Outcome {
     let world = machine.boot();
-    let config = ClientConfig {
-        chunk_bytes: CHUNK_BYTES,
-        request_id: "simulated-put".into(),
-        ..ClientConfig::new([MASTER])
-    };
+    let config =
+        ClientConfig { chunk_bytes: CHUNK_BYTES, request_id: "simulated-put".into(), ..ClientConfig::new([MASTER]) };
     let client = Client::connect(world.clone(), config).await?;
     wait_for_servers(&client, &world).await?;
     let bytes = Bytes::from(data::bytes(seed, FILE_BYTES));

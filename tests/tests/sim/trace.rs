@@ -9,11 +9,7 @@ use std::{
 
 use tracing_subscriber::{
     EnvFilter,
-    fmt::{
-        MakeWriter,
-        format::Writer,
-        time::FormatTime,
-    },
+    fmt::{MakeWriter, format::Writer, time::FormatTime},
 };
 
 /// turmoil's spans name the machine.

@@ -23,7 +23,6 @@ impl Output {
     ///
     /// # Panics
     /// When it has not.
-    #[must_use]
     pub fn ok(self) -> Vec<u8> {
         assert_eq!(self.code, 0, "quarry failed: {}", self.stderr);
         self.stdout

@@ -17,6 +17,9 @@ use quarry_tests::{Cluster, Options, cli, data, wait};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// A path, and what it holds before and after a command; `None` is no file.
+type Effect<'a> = (&'a str, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What a path may hold after a crash. More than one possibility where a command was cut off.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Possible(Vec<Option<Vec<u8>>>);
@@ -79,13 +82,7 @@ impl Worker {
     }
 
     /// Runs a command whose effect on each path is from `before` to `after`, all or nothing for each.
-    fn run(
-        &mut self,
-        masters: &str,
-        args: &[&str],
-        input: &[u8],
-        effects: &[(&str, Option<Vec<u8>>, Option<Vec<u8>>)],
-    ) {
+    fn run(&mut self, masters: &str, args: &[&str], input: &[u8], effects: &[Effect<'_>]) {
         for (path, before, after) in effects {
             self.files.insert((*path).into(), Possible(vec![before.clone(), after.clone()]));
         }
@@ -106,7 +103,7 @@ impl Worker {
                 3 => None,
                 code => panic!("cat {path}: {code} {}", out.stderr),
             };
-            let fits = possible.0.iter().any(|p| *p == found)
+            let fits = possible.0.contains(&found)
                 // An append that was cut off may have left any prefix of its bytes sealed.
                 || matches!((possible.0.as_slice(), &found), ([Some(before), Some(after)], Some(found))
                     if found.starts_with(before) && after.starts_with(found));

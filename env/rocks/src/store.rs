@@ -13,6 +13,9 @@ use crate::{
     options,
 };
 
+/// A key and its value as the library hands them out.
+type RawPair = (Box<[u8]>, Box<[u8]>);
+
 /// RocksDB always has this column family; we store nothing in it.
 const UNUSED: &str = "default";
 
@@ -46,7 +49,7 @@ impl Store {
         kv_error(&self.path, error)
     }
 
-    fn pair(&self, pair: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<Pair, KvError> {
+    fn pair(&self, pair: Result<RawPair, rocksdb::Error>) -> Result<Pair, KvError> {
         let (key, value) = pair.map_err(|e| self.error(&e))?;
         Ok((key.into_vec(), value.into_vec()))
     }

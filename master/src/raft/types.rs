@@ -53,6 +53,7 @@ impl fmt::Display for Proposal {
 }
 
 /// What applying an entry answered; `None` for entries of Raft's own. It never leaves the process.
+#[derive(Debug)]
 pub(crate) struct Answer(pub(crate) Option<Outcome>);
 
 /// Runs `work`, which may start tasks of openraft, with random numbers that follow from the world's.

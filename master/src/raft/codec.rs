@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(entry_to_bytes(&normal), [1, 10, 4, 8, 1, 16, 2, 18, 2, b'x', b'y']);
         let members = Entry { log_id: id(1, 2), payload: Payload::Membership(membership()) };
         let expected = [
-            1, 10, 4, 8, 1, 16, 2, 26, 21, 10, 3, 10, 1, 1, 18, 7, 8, 1, 18, 3, b'a', b':', b'1', 18, 7, 8, 2, 18, 3,
+            1, 10, 4, 8, 1, 16, 2, 26, 23, 10, 3, 10, 1, 1, 18, 7, 8, 1, 18, 3, b'a', b':', b'1', 18, 7, 8, 2, 18, 3,
             b'b', b':', b'2',
         ];
         assert_eq!(entry_to_bytes(&members), expected);

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
-    open::{self, Raft},
+    open::{self, Raft, Stores},
     room::Room,
     types::Proposal,
     watching::{self, Watching},
@@ -29,6 +29,8 @@ const COMMAND_BYTES_MAX: usize = 1 << 20;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long creating a group may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long openraft's tasks may take to let go of the stores when the group stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a requested snapshot may take.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -43,6 +45,7 @@ struct Inner {
     config: GroupConfig,
     raft: Raft,
     state: Arc<State>,
+    stores: Stores,
     watching: Watching,
     permits: Semaphore,
     room: Room,
@@ -62,8 +65,10 @@ impl Group {
         let members = BTreeMap::from([(me.id.0, BasicNode::new(me.address))]);
         group.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
         let mut leader = group.leader();
-        let led = timeout(&*world.clock, CREATE_TIMEOUT, leader.wait_for(|state| state.me_since_term.is_some())).await;
-        if !matches!(led, Ok(Ok(_))) {
+        let led = leader.wait_for(|state| state.me_since_term.is_some());
+        // What it answers holds a lock that the watching task needs: it must not live on.
+        let led = matches!(timeout(&*world.clock, CREATE_TIMEOUT, led).await, Ok(Ok(_)));
+        if !led {
             return Err(GroupError::Raft(format!("the new group elected nobody within {CREATE_TIMEOUT:?}")));
         }
         let outcome = group.propose(first).await.map_err(|e| GroupError::Raft(e.to_string()))?;
@@ -84,11 +89,11 @@ impl Group {
     }
 
     async fn start(world: &World, layout: &Layout, new: Option<u64>, config: GroupConfig) -> Result<Self, GroupError> {
-        let (raft, state) = open::open(world, layout, new, &config).await?;
+        let (raft, state, stores) = open::open(world, layout, new, &config).await?;
         let watching = watching::watch(&raft, config.advertise.clone());
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
-        let inner = Inner { world: world.clone(), config, raft, state, watching, permits, room };
+        let inner = Inner { world: world.clone(), config, raft, state, stores, watching, permits, room };
         Ok(Group { inner: Arc::new(inner) })
     }
 
@@ -180,10 +185,16 @@ impl Group {
         self.inner.watching.failed().await
     }
 
-    /// Stops this member. Clones answer `Unavailable` from then on.
+    /// Stops this member. Clones answer `Unavailable` from then on. The files are closed when the last clone and the
+    /// last [`View`] are dropped: they can be opened again then.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.inner.raft.shutdown().await {
+        let inner = &self.inner;
+        if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "the Raft task did not stop in order");
+        }
+        // openraft does not wait for those of its tasks that apply, replicate and take snapshots.
+        if timeout(&*inner.world.clock, STOP_TIMEOUT, inner.stores.released()).await.is_err() {
+            tracing::warn!("tasks of the Raft group still use its files after {STOP_TIMEOUT:?}");
         }
     }
 }

@@ -18,6 +18,7 @@ use quarry_env::{Batch, Kv, KvOptions, Recovery, Space, SyncPoint, World, kv::Pa
 
 use super::{
     GroupError, codec,
+    open::InUse,
     types::{Entry, LogId, Types, Vote},
 };
 use crate::store::{Layout, State};
@@ -46,15 +47,21 @@ pub(crate) struct LogStore {
     committed: Arc<Mutex<Option<LogId>>>,
     /// Entries are purged only when a durable snapshot of this state has them (S11); absent in tests of the log alone.
     state: Option<Arc<State>>,
+    _in_use: InUse,
 }
 
 impl LogStore {
     /// Opens or creates the log in `layout`. Blocks.
-    pub(crate) fn open(world: &World, layout: &Layout, state: Option<Arc<State>>) -> Result<Self, GroupError> {
+    pub(crate) fn open(
+        world: &World,
+        layout: &Layout,
+        state: Option<Arc<State>>,
+        in_use: InUse,
+    ) -> Result<Self, GroupError> {
         let options = KvOptions { recovery: Recovery::Synced, ..KvOptions::default() };
         let kv = world.kv.open(&layout.log(), &[ENTRIES, META], options)?;
         let committed = Arc::new(Mutex::new(None));
-        let store = LogStore { world: world.clone(), kv, committed, state };
+        let store = LogStore { world: world.clone(), kv, committed, state, _in_use: in_use };
         let committed = store.id_at(COMMITTED).map_err(|e| GroupError::io(&layout.log(), e))?;
         *store.lock_committed() = committed;
         Ok(store)

@@ -16,6 +16,7 @@ use quarry_master_core::{
 
 use super::{
     GroupError, codec,
+    open::InUse,
     types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types},
 };
 use crate::store::{Mark, Snapshot, State};
@@ -29,17 +30,18 @@ pub(crate) struct Machine {
     state: Arc<State>,
     last: Option<LogId>,
     membership: StoredMembership,
+    in_use: InUse,
 }
 
 type RaftSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
 
 impl Machine {
     /// Drives `state`. Blocks.
-    pub(crate) fn new(world: &World, state: Arc<State>) -> Result<Self, GroupError> {
+    pub(crate) fn new(world: &World, state: Arc<State>, in_use: InUse) -> Result<Self, GroupError> {
         let mark = state.mark()?;
         let applied = codec::applied(mark.as_ref());
         let (last, membership) = applied.map_err(|e| GroupError::io(state.layout.dir(), e))?;
-        Ok(Machine { world: world.clone(), state, last, membership })
+        Ok(Machine { world: world.clone(), state, last, membership, in_use })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -122,7 +124,7 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        Builder { world: self.world.clone(), state: Arc::clone(&self.state) }
+        Builder { world: self.world.clone(), state: Arc::clone(&self.state), _in_use: self.in_use.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
@@ -149,6 +151,7 @@ fn raft_snapshot(snapshot: Snapshot) -> io::Result<RaftSnapshot> {
 pub(crate) struct Builder {
     world: World,
     state: Arc<State>,
+    _in_use: InUse,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use openraft::{Config, SnapshotPolicy};
 use quarry_env::World;
+use tokio::sync::watch;
 
 use super::{
     GroupConfig, GroupError,
@@ -19,8 +20,27 @@ pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
 /// Requests that may wait for the Raft task.
 const REQUESTS_MAX: u64 = 4096;
-/// Log entries purged at a time.
-const PURGE_BATCH: u64 = 1024;
+
+/// The open stores of a member: tells when nobody works on them any more.
+pub(crate) struct Stores(watch::Sender<()>);
+
+/// Kept by whoever works on the stores, as its last field, so that it goes when the stores are let go.
+#[derive(Clone)]
+pub(crate) struct InUse {
+    _until_dropped: watch::Receiver<()>,
+}
+
+impl Stores {
+    pub(crate) fn new() -> (Self, InUse) {
+        let (stores, in_use) = watch::channel(());
+        (Stores(stores), InUse { _until_dropped: in_use })
+    }
+
+    /// Completes when the last [`InUse`] is dropped.
+    pub(crate) async fn released(&self) {
+        self.0.closed().await;
+    }
+}
 
 /// Opens the files in `layout` (those of the new member `new`, or of the one that they name) and starts the member.
 pub(crate) async fn open(
@@ -28,37 +48,47 @@ pub(crate) async fn open(
     layout: &Layout,
     new: Option<u64>,
     config: &GroupConfig,
-) -> Result<(Raft, Arc<State>), GroupError> {
+) -> Result<(Raft, Arc<State>, Stores), GroupError> {
     let (blocking_world, blocking_layout) = (world.clone(), layout.clone());
-    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new)).await??;
+    let (stores, in_use) = Stores::new();
+    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, in_use)).await??;
     let (node, log, machine, state) = files;
     let config = Arc::new(raft_config(config)?);
     let raft = seeded(world, Raft::new(node, config, Peers, log, machine)).await;
-    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state))
+    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state, stores))
 }
 
 type Files = (u64, LogStore, Machine, Arc<State>);
 
-fn open_files(world: &World, layout: &Layout, new: Option<u64>) -> Result<Files, GroupError> {
+fn open_files(world: &World, layout: &Layout, new: Option<u64>, in_use: InUse) -> Result<Files, GroupError> {
     let state = State::open(world, layout.clone())?;
-    let log = LogStore::open(world, layout, Some(Arc::clone(&state)))?;
+    let log = LogStore::open(world, layout, Some(Arc::clone(&state)), in_use.clone())?;
     if let Some(id) = new {
         log.save_node(id)?;
     }
     let node = log.node()?.ok_or_else(|| GroupError::corrupt(&layout.log(), "it does not say which member it is"))?;
     check_ends(&log, &state, layout)?;
-    let machine = Machine::new(world, Arc::clone(&state))?;
+    let machine = Machine::new(world, Arc::clone(&state), in_use)?;
     Ok((node, log, machine, state))
 }
 
 /// Refuses a log that is shorter than what was applied from it: it lost entries that were acknowledged, and a member
-/// that voted on it could undo them (S11). Only an installed snapshot may be ahead of the log.
+/// that voted on it could undo them (S11). Only an installed snapshot may be ahead of the log. Refuses also a log that
+/// begins behind what state and snapshot hold: what lay between was acknowledged and is gone.
 fn check_ends(log: &LogStore, state: &State, layout: &Layout) -> Result<(), GroupError> {
     let ends = log.ends().map_err(|e| GroupError::io(&layout.log(), e))?;
     let last = ends.last_log_id.map(|id| id.index);
-    let applied = state.mark()?.map(|mark| mark.index);
-    if applied > last && applied > state.durable_index() {
+    let purged = ends.last_purged_log_id.map(|id| id.index);
+    let (applied, durable) = (state.mark()?.map(|mark| mark.index), state.durable_index());
+    if applied > last && applied > durable {
         let message = format!("the log ends at {last:?} but entries up to {applied:?} were applied from it");
+        return Err(GroupError::corrupt(&layout.log(), message));
+    }
+    if purged > applied.max(durable) {
+        let message = format!(
+            "entries up to {purged:?} were purged from the log, but the state is applied up to {applied:?} and the newest \
+             snapshot holds those up to {durable:?}"
+        );
         return Err(GroupError::corrupt(&layout.log(), message));
     }
     Ok(())
@@ -73,7 +103,6 @@ fn raft_config(config: &GroupConfig) -> Result<Config, GroupError> {
         election_timeout_max: millis(config.election).saturating_mul(2),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
         max_in_snapshot_log_to_keep: config.keep_log,
-        purge_batch_size: PURGE_BATCH,
         api_channel_size: Some(REQUESTS_MAX),
         // A member that was cut off must not depose a leader by its higher term when it returns.
         enable_pre_vote: Some(true),

@@ -8,6 +8,7 @@ use quarry_env_sim::SimMachine;
 
 use super::{
     super::log::LogStore,
+    super::open::Stores,
     super::types::{LeaderId, Vote},
     *,
 };
@@ -117,7 +118,7 @@ fn vote_survives(seed: u64, skip: Option<&'static str>) -> bool {
             let world = machine.boot();
             let layout = Layout::new(&world, Path::new(DIR));
             world.disk.create_dir_all(layout.dir()).unwrap();
-            LogStore::open(&world, &layout, None).unwrap()
+            LogStore::open(&world, &layout, None, Stores::new().1).unwrap()
         };
         let vote = Vote { leader_id: LeaderId::new(3, 2), committed: false };
         open().save_vote(&vote).await.unwrap();

@@ -9,7 +9,9 @@ use openraft::{
 };
 use quarry_env_sim::SimMachine;
 
-use super::{super::log::LogStore, super::machine::Machine, super::types::Runtime, super::types::Types, *};
+use super::{
+    super::log::LogStore, super::machine::Machine, super::open::Stores, super::types::Runtime, super::types::Types, *,
+};
 use crate::store::{Layout, State};
 
 /// The suite writes logs that were never applied and applies what is in no log, so the log is built without its guard
@@ -18,8 +20,8 @@ fn build(world: &World, dir: &std::path::Path) -> (LogStore, Machine) {
     let layout = Layout::new(world, dir);
     layout.prepare().unwrap();
     let state = State::open(world, layout.clone()).unwrap();
-    let log = LogStore::open(world, &layout, None).unwrap();
-    (log, Machine::new(world, Arc::clone(&state)).unwrap())
+    let log = LogStore::open(world, &layout, None, Stores::new().1).unwrap();
+    (log, Machine::new(world, Arc::clone(&state), Stores::new().1).unwrap())
 }
 
 struct OnRocks;

@@ -108,6 +108,23 @@ pub trait Disk: Send + Sync {
         Ok(bytes)
     }
 
+    /// Creates a directory and its parents and makes the names of those that were missing durable; fine if it exists.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    fn create_dir_durably(&self, path: &Path, point: SyncPoint) -> io::Result<()> {
+        let mut holders = Vec::new();
+        let mut at = path;
+        while !self.exists(at)? {
+            let Some(holder) = at.parent() else { break };
+            // A relative path ends in an empty one.
+            at = if holder.as_os_str().is_empty() { Path::new(".") } else { holder };
+            holders.push(at);
+        }
+        self.create_dir_all(path)?;
+        holders.iter().try_for_each(|holder| self.sync_dir(holder, point))
+    }
+
     /// Replaces a whole small file atomically and durably: a crash leaves the old or the new bytes.
     ///
     /// # Errors

@@ -103,7 +103,8 @@ pub trait Kv: Send + Sync {
     /// [`KvError::Failed`].
     fn flush(&self, point: SyncPoint) -> Result<(), KvError>;
     /// Writes a consistent copy, as a directory that [`KvFactory::open`] opens, without stopping writers. Shares
-    /// files with the store where it can.
+    /// files with the store where it can. What is in the directory is durable on return; its name is the caller's to
+    /// sync.
     ///
     /// # Errors
     /// [`KvError::Failed`]; also when `to` exists.
@@ -141,7 +142,7 @@ impl Default for KvOptions {
 /// Opens stores.
 pub trait KvFactory: Send + Sync {
     /// Opens, or creates, the store in the directory `path` with exactly these spaces (others that exist
-    /// already are kept). At most one opener at a time.
+    /// already are kept). At most one opener at a time. The name of a new directory is the caller's to sync.
     ///
     /// # Errors
     /// [`KvError::Failed`] also when another process holds it or its middle is corrupt.

@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quarry_env::{Disk, Random, SyncPoint};
+use quarry_env::{Disk, Random};
 use quarry_types::{ClusterId, ClusterKey, NodeId, auth::Purpose};
 
-use crate::error::MasterError;
+use crate::{error::MasterError, sync_points};
 
 /// The version of the data directory's layout that this build writes and reads.
 pub const FORMAT: i64 = 1;
@@ -27,9 +27,6 @@ pub const GROUP_DIR: &str = "group";
 const SMALL_FILE_BYTES: usize = 4096;
 /// Bytes of the key check: enough to notice a mix-up, too few to serve as a signature.
 const KEY_CHECK_BYTES: usize = 8;
-
-const IDENTITY_WRITTEN: SyncPoint = SyncPoint("master identity");
-const KEY_WRITTEN: SyncPoint = SyncPoint("cluster key");
 
 /// What `IDENTITY` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +109,7 @@ pub(crate) fn begin(
     key_file: &Path,
     identity: Identity,
 ) -> Result<Unfinished, MasterError> {
-    disk.create_dir_all(dir).map_err(MasterError::file("create", dir))?;
+    disk.create_dir_durably(dir, sync_points::DATA_DIR).map_err(MasterError::file("create", dir))?;
     let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
     if let Some(found) = present.first() {
         return Err(refused(
@@ -144,7 +141,7 @@ impl Unfinished {
             self.identity.node.0,
             key_check(&self.key, self.identity.cluster),
         );
-        disk.write_small(&path, text.as_bytes(), IDENTITY_WRITTEN).map_err(MasterError::file("write", &path))?;
+        disk.write_small(&path, text.as_bytes(), sync_points::IDENTITY).map_err(MasterError::file("write", &path))?;
         Ok(self.identity)
     }
 }
@@ -191,7 +188,7 @@ fn write_key(disk: &dyn Disk, path: &Path, key: &ClusterKey) -> Result<(), Maste
     let file = disk.open(path, quarry_env::OpenMode::CreateNew).map_err(failed)?;
     disk.make_private(path).map_err(failed)?;
     file.write_all_at(key.to_file().as_bytes(), 0).map_err(failed)?;
-    file.sync_data(KEY_WRITTEN).map_err(failed)?;
+    file.sync_data(sync_points::KEY).map_err(failed)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_dir(parent, KEY_WRITTEN).map_err(failed)
+    disk.sync_dir(parent, sync_points::KEY).map_err(failed)
 }

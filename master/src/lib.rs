@@ -11,6 +11,7 @@
 //! | `rpc` | decodes requests, calls the service, encodes answers; one file a gRPC service |
 //! | `service` | checks requests, asks the core, proposes, waits; one file an operation |
 //! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
+//! | `sync_points` | every sync by name, and what is lost without it |
 //! | `shared`, `servers`, `locations`, `renewals` | what a leader knows without having it in the log |
 //! | `dispatch` | commands to chunkservers, and their results |
 //! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes |
@@ -35,6 +36,7 @@ mod servers;
 mod service;
 mod shared;
 pub mod store;
+mod sync_points;
 mod verifying;
 
 pub use config::MasterConfig;

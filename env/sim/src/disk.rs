@@ -38,8 +38,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use faults::DiskOp;
 use faults::Faults;
+pub use faults::{DiskOp, Synced};
 use quarry_env::{Disk, SyncPoint};
 use tree::Tree;
 
@@ -110,7 +110,13 @@ impl SimDisk {
 
     /// From now on syncs made for `point` report success and do nothing.
     pub fn skip_sync(&self, point: SyncPoint) {
-        self.state().faults.skip(point);
+        self.skip_sync_of(point, Synced::File);
+        self.skip_sync_of(point, Synced::Names);
+    }
+
+    /// The same for its syncs of files or of directories alone.
+    pub fn skip_sync_of(&self, point: SyncPoint, what: Synced) {
+        self.state().faults.skip(point, what);
     }
 
     /// Undoes [`SimDisk::skip_sync`].
@@ -121,7 +127,17 @@ impl SimDisk {
     /// Every sync point seen so far, sorted, with how often.
     #[must_use]
     pub fn sync_points(&self) -> Vec<(SyncPoint, u64)> {
-        self.state().faults.seen()
+        let mut points = std::collections::BTreeMap::new();
+        for ((point, _), times) in self.state().faults.seen() {
+            *points.entry(*point).or_default() += times;
+        }
+        points.into_iter().collect()
+    }
+
+    /// The same, told apart by what was synced.
+    #[must_use]
+    pub fn syncs(&self) -> Vec<(SyncPoint, Synced)> {
+        self.state().faults.seen().keys().copied().collect()
     }
 
     /// Lets the next `op` on anything fail.

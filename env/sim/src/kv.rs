@@ -8,7 +8,8 @@
 //! never a batch without all after it. A store is a directory of ordinary files of its disk: it can be listed,
 //! renamed, removed, filled up and corrupted like any other, and [`SimDisk::skip_sync`](crate::SimDisk::skip_sync)
 //! reaches the sync points that callers name. The store's own housekeeping (creation, checkpoints, cutting a torn tail)
-//! is synced under [`HOUSEKEEPING`]; skipping that one would test this file and nothing of Quarry.
+//! is synced under [`HOUSEKEEPING`]; skipping that one would test this file and nothing of Quarry. The name of the
+//! store's directory is its caller's to sync, as it is with RocksDB.
 //!
 //! With [`Recovery::Synced`], whole records behind a damaged one refuse to open: what was synced may be among them
 //! (S11). As with RocksDB, several unsynced batches that the disk kept in the wrong order look just the same.

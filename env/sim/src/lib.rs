@@ -26,8 +26,8 @@ pub mod random;
 
 pub use blocking::InlineBlocking;
 pub use clock::SimClock;
-pub use disk::{DiskOp, SimDisk};
-pub use kv::SimKvFactory;
+pub use disk::{DiskOp, SimDisk, Synced};
+pub use kv::{HOUSEKEEPING, SimKvFactory};
 pub use machine::SimMachine;
 pub use net::SimNet;
 pub use random::SimRandom;

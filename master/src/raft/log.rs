@@ -21,7 +21,10 @@ use super::{
     open::InUse,
     types::{Entry, LogId, Types, Vote},
 };
-use crate::store::{Layout, State};
+use crate::{
+    store::{Layout, State},
+    sync_points,
+};
 
 const ENTRIES: Space = Space("entries");
 const META: Space = Space("meta");
@@ -29,9 +32,6 @@ const VOTE: &[u8] = b"vote";
 const PURGED: &[u8] = b"purged";
 const COMMITTED: &[u8] = b"committed";
 const NODE: &[u8] = b"node";
-
-const APPEND: SyncPoint = SyncPoint("raft-append");
-const SAVE_VOTE: SyncPoint = SyncPoint("raft-vote");
 
 /// Entries read from the store at a time.
 const READ_PAGE: usize = 64;
@@ -186,7 +186,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let mut batch = Batch::default();
         batch.put(META, VOTE, codec::vote_to_bytes(vote));
-        self.write(batch, Some(SAVE_VOTE)).await
+        self.write(batch, Some(sync_points::RAFT_VOTE)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -207,7 +207,7 @@ impl RaftLogStorage<Types> for LogStore {
         for entry in entries {
             batch.put(ENTRIES, key(entry.log_id.index), codec::entry_to_bytes(&entry));
         }
-        let written = self.write(batch, Some(APPEND)).await;
+        let written = self.write(batch, Some(sync_points::RAFT_APPEND)).await;
         let failed = written.as_ref().err().map(|e| io::Error::new(e.kind(), e.to_string()));
         callback.io_completed(written);
         failed.map_or(Ok(()), Err)

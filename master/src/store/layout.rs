@@ -5,18 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quarry_env::{SyncPoint, World};
+use quarry_env::World;
 
-use crate::raft::GroupError;
+use crate::{raft::GroupError, sync_points};
 
 /// The format that this program writes and the newest that it reads.
 const FORMAT: u64 = 1;
 const FORMAT_PREFIX: &str = "quarry master group, format ";
 /// Small files are at most this long, in bytes.
 const SMALL_FILE_MAX: usize = 4096;
-
-const CREATED: SyncPoint = SyncPoint("group-created");
-const CURRENT: SyncPoint = SyncPoint("state-current");
 
 /// The directory of one member.
 #[derive(Clone)]
@@ -65,14 +62,15 @@ impl Layout {
         disk.create_dir_all(&self.dir).map_err(|e| GroupError::io(&self.dir, e))
     }
 
-    /// Says, durably, that the group was created: from here on it may vote.
+    /// Says, durably, that the group was created: from here on it may vote. Syncing `GROUP`'s directory also makes the
+    /// names of log and first state durable.
     pub(crate) fn mark_created(&self) -> Result<(), GroupError> {
         let path = self.dir.join("GROUP");
         let disk = &self.world.disk;
         let text = format!("{FORMAT_PREFIX}{FORMAT}\n");
-        disk.write_small(&path, text.as_bytes(), CREATED).map_err(|e| GroupError::io(&path, e))?;
+        disk.write_small(&path, text.as_bytes(), sync_points::GROUP_CREATED).map_err(|e| GroupError::io(&path, e))?;
         let parent = self.dir.parent().unwrap_or(Path::new("."));
-        disk.sync_dir(parent, CREATED).map_err(|e| GroupError::io(parent, e))
+        disk.sync_dir(parent, sync_points::GROUP_NAME).map_err(|e| GroupError::io(parent, e))
     }
 
     /// Refuses a directory without a group, and one of a newer format.
@@ -114,7 +112,10 @@ impl Layout {
     pub(crate) fn switch_to(&self, name: &str) -> Result<(), GroupError> {
         let path = self.dir.join("CURRENT");
         let line = format!("{name}\n");
-        self.world.disk.write_small(&path, line.as_bytes(), CURRENT).map_err(|e| GroupError::io(&path, e))
+        self.world
+            .disk
+            .write_small(&path, line.as_bytes(), sync_points::STATE_CURRENT)
+            .map_err(|e| GroupError::io(&path, e))
     }
 
     /// The names of everything called `<kind>-<name>`, sorted.

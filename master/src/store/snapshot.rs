@@ -6,15 +6,14 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
 };
 
-use quarry_env::{SyncPoint, World};
+use quarry_env::World;
 
 use super::{
     Layout, Mark, State,
     state::{Open, open_checkpoint, open_kv, read_mark},
 };
-use crate::raft::GroupError;
+use crate::{raft::GroupError, sync_points};
 
-const TAKEN: SyncPoint = SyncPoint("snapshot-taken");
 /// `META` is at most this long, in bytes: it holds a mark, which holds the members.
 const META_MAX: usize = 1 << 20;
 
@@ -111,9 +110,9 @@ impl State {
         let mark = read_mark(&*open_checkpoint(&self.world, &kv)?, &kv)?;
         let meta = path.join("META");
         let bytes = mark.as_ref().map(Mark::to_bytes).unwrap_or_default();
-        disk.write_small(&meta, &bytes, TAKEN).map_err(|e| GroupError::io(&meta, e))?;
+        disk.write_small(&meta, &bytes, sync_points::SNAPSHOT_TAKEN).map_err(|e| GroupError::io(&meta, e))?;
         let parent = self.layout.dir();
-        disk.sync_dir(parent, TAKEN).map_err(|e| GroupError::io(parent, e))?;
+        disk.sync_dir(parent, sync_points::SNAPSHOT_NAME).map_err(|e| GroupError::io(parent, e))?;
         Ok(Snapshot(Arc::new(Inner { path, mark })))
     }
 

@@ -41,6 +41,15 @@ impl DiskOp {
     }
 }
 
+/// What a sync makes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Synced {
+    /// Contents and length of a file.
+    File,
+    /// The names in a directory.
+    Names,
+}
+
 struct Failure {
     under: PathBuf,
     op: Option<DiskOp>,
@@ -50,8 +59,8 @@ struct Failure {
 
 #[derive(Default)]
 pub(super) struct Faults {
-    skipped: BTreeSet<SyncPoint>,
-    seen: BTreeMap<SyncPoint, u64>,
+    skipped: BTreeSet<(SyncPoint, Synced)>,
+    seen: BTreeMap<(SyncPoint, Synced), u64>,
     failures: Vec<Failure>,
     changes: u64,
     off_at: Option<u64>,
@@ -82,21 +91,21 @@ impl Faults {
     }
 
     /// Notes the point; false when the sync is to be left out.
-    pub(super) fn sync(&mut self, point: SyncPoint) -> bool {
-        *self.seen.entry(point).or_default() += 1;
-        !self.skipped.contains(&point)
+    pub(super) fn sync(&mut self, point: SyncPoint, what: Synced) -> bool {
+        *self.seen.entry((point, what)).or_default() += 1;
+        !self.skipped.contains(&(point, what))
     }
 
-    pub(super) fn skip(&mut self, point: SyncPoint) {
-        self.skipped.insert(point);
+    pub(super) fn skip(&mut self, point: SyncPoint, what: Synced) {
+        self.skipped.insert((point, what));
     }
 
     pub(super) fn honour(&mut self, point: SyncPoint) {
-        self.skipped.remove(&point);
+        self.skipped.retain(|(skipped, _)| *skipped != point);
     }
 
-    pub(super) fn seen(&self) -> Vec<(SyncPoint, u64)> {
-        self.seen.iter().map(|(point, count)| (*point, *count)).collect()
+    pub(super) fn seen(&self) -> &BTreeMap<(SyncPoint, Synced), u64> {
+        &self.seen
     }
 
     pub(super) fn fail(&mut self, under: &Path, op: Option<DiskOp>, error: io::ErrorKind, times: Option<u32>) {

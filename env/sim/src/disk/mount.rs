@@ -8,7 +8,7 @@ use std::{
 
 use quarry_env::{Disk, DiskFile, DiskSpace, OpenMode, SyncPoint};
 
-use super::{DiskOp, SimDisk, State, tree::Ino};
+use super::{DiskOp, SimDisk, State, Synced, tree::Ino};
 
 /// The size of a disk without a limit.
 const UNLIMITED: u64 = 1 << 40;
@@ -80,7 +80,7 @@ impl Disk for Mount {
         if !state.tree.is_dir(dir) {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        if state.faults.sync(point) {
+        if state.faults.sync(point, Synced::Names) {
             state.tree.sync_dir(dir);
         }
         Ok(())
@@ -186,7 +186,7 @@ impl DiskFile for Handle {
             }
             Ok(state) => state,
         };
-        if state.faults.sync(point) {
+        if state.faults.sync(point, Synced::File) {
             state.tree.file_mut(self.ino)?.sync();
         }
         Ok(())

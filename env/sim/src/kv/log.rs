@@ -107,7 +107,7 @@ pub(super) fn open(disk: &dyn Disk, path: &Path, prefix: bool) -> io::Result<(Bo
     Ok((file, maps, end))
 }
 
-/// Makes a store that holds `maps`, durably, in a new directory.
+/// Makes a store that holds `maps`, durably, in a new directory. As with RocksDB, its own name is for the caller to sync.
 pub(super) fn create(disk: &dyn Disk, path: &Path, maps: &Maps) -> io::Result<()> {
     disk.create_dir_all(path)?;
     write(disk, path, maps)
@@ -128,6 +128,5 @@ fn write(disk: &dyn Disk, path: &Path, maps: &Maps) -> io::Result<()> {
     file.write_all_at(&frame(&body), 0)?;
     file.sync_data(HOUSEKEEPING)?;
     disk.rename(&new, &path.join(FILE))?;
-    disk.sync_dir(path, HOUSEKEEPING)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new("/")), HOUSEKEEPING)
+    disk.sync_dir(path, HOUSEKEEPING)
 }

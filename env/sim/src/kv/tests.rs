@@ -12,7 +12,10 @@ fn open(disk: &SimDisk, path: &str) -> Result<Arc<dyn Kv>, KvError> {
 
 fn open_with(disk: &SimDisk, path: &str, recovery: Recovery) -> Result<Arc<dyn Kv>, KvError> {
     let options = KvOptions { recovery, ..KvOptions::default() };
-    SimKvFactory::new(disk.mount()).open(Path::new(path), &[S, Space("t")], options)
+    let path = Path::new(path);
+    let kv = SimKvFactory::new(disk.mount()).open(path, &[S, Space("t")], options)?;
+    disk.sync_dir(path.parent().expect("below the root"), SyncPoint("name")).expect("the name is ours to sync");
+    Ok(kv)
 }
 
 fn put(kv: &dyn Kv, key: u8, sync: Option<SyncPoint>) -> Result<(), KvError> {
@@ -103,6 +106,7 @@ fn a_checkpoint_is_a_durable_store_of_its_own() {
     let kv = open(&disk, "/d/kv").expect("opens");
     put(&*kv, 1, None).expect("writes");
     kv.checkpoint(Path::new("/d/copy")).expect("copies");
+    disk.sync_dir(Path::new("/d"), P).expect("the names are ours to sync");
     assert!(kv.checkpoint(Path::new("/d/copy")).is_err(), "never over another");
     put(&*kv, 2, Some(P)).expect("writes");
     disk.power_loss(1);

@@ -1,6 +1,8 @@
-//! The group on real stores (`group`), on a disk that forgets (`power`), and under openraft's own suite (`suite`).
+//! The group on real stores (`group`), on a disk that forgets (`power`, `must_sync`), and under openraft's own suite
+//! (`suite`).
 
 mod group;
+mod must_sync;
 mod power;
 mod suite;
 
@@ -41,11 +43,11 @@ fn open_session(n: u64) -> Command {
     Command { wall_ms: 1, kind: Kind::OpenSession(OpenSession { nonce }) }
 }
 
-/// Opens the `n`th session; an error is one of the group.
+/// Opens the `n`th session; an error is one of the group, or a refusal because the group has lost its beginning.
 async fn session(group: &Group, n: u64) -> Result<SessionId, ProposeError> {
     match group.propose(open_session(n)).await? {
         Ok(Reply::Session(opened)) => Ok(opened.session),
-        other => panic!("opening a session answered {other:?}"),
+        other => Err(ProposeError::Unavailable(format!("opening a session answered {other:?}"))),
     }
 }
 

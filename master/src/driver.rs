@@ -16,6 +16,7 @@ use quarry_master_core::{
     command::{BeginEpoch, Kind},
     query,
     reply::Reply,
+    running::LOOK_MAX,
 };
 use quarry_types::Leadership;
 use tokio::sync::watch;
@@ -31,10 +32,12 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// After a failure (no majority, no room) a loop tries again.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-/// The detector is asked at least this often.
+/// The detector is asked at least this often, and the clock looked at, which keeps it running.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Servers read in one go.
 const SERVERS_STEP: usize = 1000;
+
+const _: () = assert!(HEALTH_INTERVAL.as_millis() < LOOK_MAX.as_millis());
 
 /// Leads whenever this master is elected, until `stopped`.
 pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {

@@ -1,8 +1,13 @@
 //! A running master.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use quarry_env::{World, clock::timeout};
+use quarry_master_core::running::RunningClock;
 use quarry_proto::v1::{
     admin_server::AdminServer, chunkservers_server::ChunkserversServer, namespace_server::NamespaceServer,
 };
@@ -83,6 +88,7 @@ impl Master {
             lease: config.lease,
             session: config.session,
             leading: watch::Sender::new(None),
+            running: Mutex::new(RunningClock::new(world.clock.now().0)),
         });
         let (stop, stopped) = watch::channel(false);
         let driver = tokio::spawn(driver::run(shared.clone(), stopped.clone()));

@@ -10,6 +10,7 @@ use quarry_master_core::{
     apply::Reply,
     command::{Command, Kind},
     query,
+    running::RunningClock,
     tables::ReadTables,
 };
 use quarry_types::{ChunkId, ClusterId, ClusterKey, ErrorCode, Leadership, NodeId, ServerId};
@@ -43,6 +44,8 @@ pub struct Shared {
     pub session: Duration,
     /// The present leadership; `None` while another master leads, or none.
     pub leading: watch::Sender<Option<Arc<Leading>>>,
+    /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
+    pub running: Mutex<RunningClock>,
 }
 
 /// One leadership of this master, with everything that is learnt anew in each.
@@ -149,9 +152,10 @@ impl Shared {
         self.world.blocking.run(move || view.at_once(read)).await.map_err(job_lost)?.map_err(query_fault)
     }
 
-    /// The present moment.
+    /// The present moment, on a clock that stands still while this process does (S10).
     pub fn now(&self) -> Instant {
-        self.world.clock.now()
+        let now = self.world.clock.now();
+        Instant(self.running.lock().unwrap_or_else(PoisonError::into_inner).look(now.0))
     }
 }
 

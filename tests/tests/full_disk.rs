@@ -72,7 +72,7 @@ fn s8_when_all_chunkservers_are_full_puts_are_refused_clearly_and_work_resumes()
 
 #[test]
 fn s8_a_master_without_room_refuses_clearly_and_resumes() {
-    let Some(small) = Tmpfs::mount(64) else { return };
+    let Some(small) = Tmpfs::mount(256) else { return };
     let master_dir = Some(small.path());
     let mut cluster = Cluster::start(&Options { master_dir, ..Options::default() });
     cli::run_with_input(&cluster.master.address, &["put", "-", "/kept"], b"kept").ok();

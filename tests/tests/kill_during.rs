@@ -1,6 +1,6 @@
 //! `kill -9` of any one chunkserver during a put and during a get.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::Write, path::Path, process::Stdio, time::Duration};
 
 use quarry_tests::{Cluster, Options, cli, data, wait};
 
@@ -10,8 +10,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is text")
 }
 
-/// The members of the first open chunk anywhere on disk, by waiting until each server has a growing chunk file, and
-/// then their order from `chunks` of the finished file is compared by the caller.
+/// Waits until the members hold that many bytes together.
 fn wait_for_bytes(cluster: &Cluster, bytes: u64) {
     wait::until("bytes to arrive", Duration::from_secs(60), || {
         let files = cluster.chunk_files();
@@ -20,22 +19,41 @@ fn wait_for_bytes(cluster: &Cluster, bytes: u64) {
     });
 }
 
-/// Kills the server at `position` of the pipeline once about a third of the file is there.
+/// Where the put is when the server dies: in the middle of the second chunk.
+const KILLED_AT: usize = 90 << 20;
+/// What may be unacknowledged, and so sent again.
+const WINDOW: u64 = 8 << 20;
+
+/// Kills the server at `position` of the pipeline while bytes flow.
 fn kill_in_put(position: usize) {
-    let mut cluster = Cluster::start(&Options { chunkservers: 4, ..Options::default() });
+    let master_args = ["--log", "quarry_master=debug,info"].map(String::from).to_vec();
+    let mut cluster = Cluster::start(&Options { chunkservers: 4, master_args, ..Options::default() });
     let (local, back) = (cluster.path("local"), cluster.path("back"));
     let sha = data::file(&local, 7, LENGTH);
-    let putting = cli::start(&cluster.master.address, &["put", "--json", text(&local), "/f"]);
-    wait_for_bytes(&cluster, LENGTH);
-    // The pipeline of the chunk that is being written now, from the members that the master granted.
-    let victim = wait::until("an open chunk", Duration::from_secs(30), || {
-        let open = open_members(&cluster).ok_or("no chunk is open")?;
-        open.get(position).cloned().ok_or_else(|| format!("members {open:?}"))
-    });
-    let index = cluster.server_at(&victim);
-    cluster.servers[index].kill();
+    let bytes = fs::read(&local).expect("it was just made");
+    let mut putting = cli::command(&cluster.master.address, &["put", "--json", "-", "/f"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("quarry starts");
+    let mut input = putting.stdin.take().expect("stdin is piped");
+    input.write_all(&bytes[..KILLED_AT]).expect("the put reads");
+    // All but what the pipe and the put itself may hold back.
+    wait_for_bytes(&cluster, 3 * (KILLED_AT as u64 - (2 << 20)));
+    let members = granted_members(&cluster);
+    let victim = cluster.server_at(&members[position]);
+    // Less than the chunk has room for, so that the chunk that breaks is this one.
+    input.write_all(&bytes[KILLED_AT..KILLED_AT + (20 << 20)]).expect("the put reads");
+    cluster.servers[victim].kill();
+    input.write_all(&bytes[KILLED_AT + (20 << 20)..]).expect("the put goes on");
+    drop(input);
     let out = cli::collect(putting);
     assert_eq!(out.code, 0, "{}", out.stderr);
+    let put = out.json();
+    let (sent, again) = (put["bytes_sent"].as_u64(), put["bytes_resent"].as_u64());
+    assert_eq!(sent.zip(again).map(|(sent, again)| sent - again), Some(LENGTH), "{put}");
+    assert!(again <= Some(WINDOW), "no more than the unacknowledged window is sent again: {put}");
     let chunks = cluster.chunks("/f");
     let rows = chunks["chunks"].as_array().expect("chunks");
     let mut end = 0;
@@ -51,13 +69,12 @@ fn kill_in_put(position: usize) {
     assert_eq!(data::sums(&back).0, sha);
 }
 
-/// Addresses of the members of the open chunk, in pipeline order.
-fn open_members(cluster: &Cluster) -> Option<Vec<String>> {
+/// Addresses of the members of the chunk that was granted last, in pipeline order.
+fn granted_members(cluster: &Cluster) -> Vec<String> {
     let log = cluster.master.log();
-    // The master logs each grant: chunk, then the members' addresses in order.
-    let line = log.lines().rev().find(|line| line.contains("chunk granted"))?;
-    let members = line.split("members=").nth(1)?.split_whitespace().next()?;
-    Some(members.trim_matches('"').split(',').map(String::from).collect())
+    let line = log.lines().rev().find(|line| line.contains("chunk granted")).expect("a chunk was granted");
+    let members = line.split("members=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("its members");
+    members.trim_matches('"').split(',').map(String::from).collect()
 }
 
 #[test]
@@ -89,7 +106,7 @@ fn each_server_in_turn_dies_during_a_get() {
         let mut part = vec![0; 40 << 20];
         std::io::Read::read_exact(&mut stdout, &mut part).expect("the first 40 MiB come");
         cluster.servers[victim].kill();
-        std::io::Write::write_all(&mut file, &part).expect("a temporary file");
+        file.write_all(&part).expect("a temporary file");
         std::io::copy(&mut stdout, &mut file).expect("the rest comes");
         let out = cli::collect(getting);
         assert_eq!(out.code, 0, "{}", out.stderr);

@@ -1,16 +1,23 @@
-//! Files of settled replicas that are kept open, checked once when they were opened.
+//! Files of settled replicas that are kept open, checked when they were opened.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use quarry_env::Instant;
 use quarry_types::{ChunkId, ChunkSums, Crc32};
 
 use super::{config::OPEN_FILES_MAX, file::ChunkFile};
+
+/// After this a file is opened and checked again. An open file goes on to be read when its name is gone or leads to
+/// another file, and nobody would learn of it before the next start.
+const CHECKED_FOR: Duration = Duration::from_secs(1);
 
 /// A settled replica's file and the block CRCs that combine to its CRC.
 pub(super) struct OpenFile {
     pub(super) file: ChunkFile,
     pub(super) sums: ChunkSums,
     pub(super) crc: Crc32,
+    /// When it was opened.
+    pub(super) checked: Instant,
 }
 
 /// Least recently used first out.
@@ -22,9 +29,9 @@ pub(super) struct FileCache {
 }
 
 impl FileCache {
-    pub(super) fn get(&mut self, chunk: ChunkId, length: u64, crc: Crc32) -> Option<Arc<OpenFile>> {
+    pub(super) fn get(&mut self, chunk: ChunkId, length: u64, crc: Crc32, now: Instant) -> Option<Arc<OpenFile>> {
         let (used, file) = self.files.get_mut(&chunk)?;
-        if file.sums.length() != length || file.crc != crc {
+        if file.sums.length() != length || file.crc != crc || now.since(file.checked) >= CHECKED_FOR {
             return None;
         }
         self.order.remove(used);

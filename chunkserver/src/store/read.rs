@@ -78,7 +78,7 @@ impl Shared {
             self.finish_cut(replica, inner)?;
         }
         let (length, crc) = (inner.record.length, inner.record.crc);
-        if let Some(file) = lock(&self.files).get(replica.chunk, length, crc) {
+        if let Some(file) = lock(&self.files).get(replica.chunk, length, crc, self.world.clock.now()) {
             return Ok(file);
         }
         let file = Arc::new(self.load(replica, inner)?);
@@ -89,6 +89,7 @@ impl Shared {
     /// Opens the file and compares header and block CRCs with the record (S3). Reads no data.
     fn load(&self, replica: &Replica, inner: &mut Inner) -> Result<OpenFile, StoreError> {
         let path = replica.dir.file(replica.chunk);
+        let checked = self.world.clock.now();
         let open = || -> io::Result<(ChunkFile, Head, u64)> {
             let file = ChunkFile::open(&*self.world.disk, &path, OpenMode::Read)?;
             let head = file.head()?;
@@ -105,7 +106,9 @@ impl Shared {
         slots.truncate(blocks(length) as usize);
         let sums = ChunkSums::from_blocks(slots, length).filter(|sums| sums.combined() == crc);
         let detail = match (head.header, sums) {
-            (Ok(header), Some(sums)) if header == wanted && bytes >= length => return Ok(OpenFile { file, sums, crc }),
+            (Ok(header), Some(sums)) if header == wanted && bytes >= length => {
+                return Ok(OpenFile { file, sums, crc, checked });
+            }
             (Err(error), _) => error,
             (Ok(header), _) if header != wanted => {
                 format!(

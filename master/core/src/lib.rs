@@ -12,6 +12,7 @@
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
 //! | [`query`] | reads |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
+//! | [`running`] | the leader's clock without the time in which it was stopped |
 //! | [`limits`] | the numbers that bound the tables and the work of one command |
 
 #[macro_use]
@@ -29,6 +30,7 @@ pub mod placement;
 pub mod query;
 pub mod reply;
 pub mod rows;
+pub mod running;
 pub mod seal;
 mod sessions;
 mod state;

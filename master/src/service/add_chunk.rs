@@ -110,6 +110,8 @@ impl Service {
             limit_bytes: added.limit,
         };
         let signed = signed::sign(&self.shared.key, &grant);
+        let addresses: Vec<&str> = members.iter().map(|m| m.address.as_str()).collect();
+        tracing::debug!(chunk = %added.chunk, members = addresses.join(","), "chunk granted");
         Ok(v1::AddChunkReply { chunk: added.chunk.0, grant: Some(signed), members, wanted: added.wanted })
     }
 

@@ -98,13 +98,13 @@ impl Service {
         let mut after = ChunkId(0);
         loop {
             let leading = leading.clone();
-            let clock = self.shared.world.clock.clone();
+            let now = self.shared.now();
             let (step, next) = self
                 .shared
                 .peek(move |tables| {
                     let page = lookups::chunks(tables, after, CHUNKS_STEP)?;
                     let next = page.last().filter(|_| page.len() == CHUNKS_STEP).map(|chunk| chunk.id);
-                    let (soft, now) = (leading.soft(), clock.now());
+                    let soft = leading.soft();
                     let mut step = ChunkHealth::default();
                     page.iter().for_each(|chunk| step.add(&soft, chunk, now));
                     Ok((step, next))

@@ -77,6 +77,20 @@ async fn s3_a_deleted_file_is_noticed_at_the_start_and_at_a_read() {
     }
 }
 
+/// A file that is kept open reads on when it was deleted; that must not hide for long that the replica is lost.
+#[tokio::test(start_paused = true)]
+async fn s3_a_deleted_file_that_is_kept_open_is_noticed_soon() {
+    let bytes = data(CHUNK, 300);
+    let rig = Rig::new(6);
+    let store = rig.start().await;
+    sealed(&store, CHUNK, &bytes).await;
+    holds(&store, CHUNK, &bytes).await.unwrap();
+    rig.disk().mount().remove_file(&rig.file(CHUNK)).unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert_eq!(code(store.reader(CHUNK, 300, Crc32::of(&bytes)).await), Some(ErrorCode::Corrupt));
+    assert_eq!(state(&store, CHUNK), Some(ReplicaState::Quarantined));
+}
+
 #[tokio::test]
 async fn s3_two_swapped_files_are_never_served() {
     // Same length, same contents but one byte: only the header and the CRC tell them apart.

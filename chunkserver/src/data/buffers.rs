@@ -106,7 +106,7 @@ mod tests {
         assert!(theirs.is_some(), "another stream still has its own");
         drop(own);
         assert!(a.take().now_or_never().is_some());
-        drop(shared);
+        drop((shared, theirs));
         assert_eq!(all.spare.lock().unwrap().len(), 3);
     }
 

@@ -29,7 +29,7 @@ impl Shared {
         }
         if current != Some(leadership) {
             let changes = || Changes::default().leadership(&leadership);
-            self.write_all(changes, Some(sync_points::LEADERSHIP))?;
+            self.write_all(changes, sync_points::LEADERSHIP)?;
         }
         let mut state = lock(&self.state);
         state.cluster = Some(cluster);

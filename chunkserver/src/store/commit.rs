@@ -81,7 +81,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let record = inner.record.sealed(length, crc, tail_crc);
         let changes = Changes::default().replica(replica.chunk, &record);
-        self.write_index(&replica.dir, changes, Some(sync_points::COMMIT_RECORD))?;
+        self.write_index(&replica.dir, changes, sync_points::COMMIT_RECORD)?;
         inner.record = record;
         self.note(replica, &inner.record);
         Ok(())
@@ -130,8 +130,9 @@ impl Shared {
             return Err(self.sync_failed(replica, inner, &path, &error));
         }
         let record = record.cut_finished();
-        // Without a sync: until it is durable a start cuts again.
-        self.write_index(&replica.dir, Changes::default().replica(replica.chunk, &record), None)?;
+        let changes = Changes::default().replica(replica.chunk, &record);
+        // Losing it is harmless: a start cuts again.
+        self.write_index(&replica.dir, changes, sync_points::IN_ORDER)?;
         inner.record = record;
         inner.settle_room(&replica.dir);
         Ok(())

@@ -97,7 +97,7 @@ impl Shared {
     fn begin(&self, replica: &Replica, inner: &mut Inner, limit: u64, header: Header) -> Result<(), StoreError> {
         let chunk = replica.chunk;
         let changes = Changes::default().replica(chunk, &inner.record);
-        if let Err(error) = self.write_index(&replica.dir, changes, Some(sync_points::CREATE_RECORD)) {
+        if let Err(error) = self.write_index(&replica.dir, changes, sync_points::CREATE_RECORD) {
             // Not a byte was taken, so forgetting it is safe even if the record did get through.
             inner.gone = true;
             replica.dir.release(inner.room);
@@ -113,7 +113,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                // The record stays, as a fenced replica of no bytes. Without a sync: a restart makes the same of it.
+                // The record stays, as a fenced replica of no bytes. Losing that is harmless: a restart makes the same of it.
                 inner.record = inner.record.fenced(&ChunkSums::default(), true, false);
                 inner.settle_room(&replica.dir);
                 {
@@ -122,7 +122,7 @@ impl Shared {
                 }
                 self.note(replica, &inner.record);
                 let changes = Changes::default().replica(chunk, &inner.record);
-                if let Err(error) = self.write_index(&replica.dir, changes, None) {
+                if let Err(error) = self.write_index(&replica.dir, changes, sync_points::IN_ORDER) {
                     tracing::warn!(%chunk, %error, "an empty replica could not be recorded as fenced");
                 }
                 Err(StoreError::io(&path, "create", &error))

@@ -80,7 +80,7 @@ impl Shared {
         if lock(&self.state).tombstones.get(&chunk) != Some(&false) {
             return Ok(());
         }
-        self.write_all(|| Changes::default().tombstone(chunk), Some(sync_points::TOMBSTONE))?;
+        self.write_all(|| Changes::default().tombstone(chunk), sync_points::TOMBSTONE)?;
         if let Some(durable) = lock(&self.state).tombstones.get_mut(&chunk) {
             *durable = true;
         }
@@ -96,7 +96,8 @@ impl Shared {
                 self.sync_settled(replica, inner)?;
                 let record = inner.record.made_durable();
                 let changes = Changes::default().replica(replica.chunk, &record);
-                self.write_index(&replica.dir, changes, Some(sync_points::FENCE_RECORD))?;
+                // Losing it is harmless: a start proves it all again.
+                self.write_index(&replica.dir, changes, sync_points::IN_ORDER)?;
                 inner.record = record;
                 Ok(())
             }
@@ -121,7 +122,9 @@ impl Shared {
         }
         let record = inner.record.fenced(&sums, durable || empty, false);
         let changes = Changes::default().replica(replica.chunk, &record);
-        self.write_index(&replica.dir, changes, durable.then_some(sync_points::FENCE_RECORD))?;
+        // With buffered durability a power loss may take it, and a restart then proves what is left.
+        let point = if durable { sync_points::FENCE_RECORD } else { sync_points::IN_ORDER };
+        self.write_index(&replica.dir, changes, point)?;
         inner.record = record;
         self.closed(inner);
         inner.settle_room(&replica.dir);
@@ -137,10 +140,10 @@ impl Shared {
             Ok(file) => file,
             Err(error) => return Err(self.read_failed(replica, inner, &error)),
         };
-        if let Err(error) = file.sync(sync_points::FENCE_DATA) {
+        if let Err(error) = file.sync(sync_points::SETTLED_DATA) {
             return Err(self.sync_failed(replica, inner, &path, &error));
         }
-        match self.world.disk.sync_dir(&shelf, sync_points::FENCE_DIR) {
+        match self.world.disk.sync_dir(&shelf, sync_points::SETTLED_DIR) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.sync_failed(replica, inner, &shelf, &error)),
         }

@@ -7,6 +7,9 @@ use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Space, SyncPoint};
 use quarry_types::{ChunkId, Epoch, Leadership, Lineage};
 use uuid::Uuid;
 
+#[cfg(doc)]
+use super::sync_points;
+
 const META: Space = Space("meta");
 const REPLICAS: Space = Space("replicas");
 const TOMBSTONES: Space = Space("tombstones");
@@ -43,6 +46,10 @@ pub(super) struct Meta {
 pub(super) struct Changes(Batch);
 
 impl Changes {
+    pub(super) fn len(&self) -> usize {
+        self.0.changes.len()
+    }
+
     pub(super) fn replica(mut self, chunk: ChunkId, record: &ReplicaRecord) -> Self {
         self.0.put(REPLICAS, chunk.0.to_be_bytes(), record.encode());
         self
@@ -119,8 +126,10 @@ impl Index {
         kv.open(path, &[META, REPLICAS, TOMBSTONES, ROSTER], options).map(Index)
     }
 
-    pub(super) fn write(&self, changes: Changes, sync: Option<SyncPoint>) -> Result<(), KvError> {
-        self.0.write(changes.0, sync)
+    /// Every change is synced, also one whose loss would be harmless: of several that are not, a power loss can keep
+    /// the later ones and lose the earlier, and an index with such a hole does not open ([`sync_points::IN_ORDER`]).
+    pub(super) fn write(&self, changes: Changes, sync: SyncPoint) -> Result<(), KvError> {
+        self.0.write(changes.0, Some(sync))
     }
 
     pub(super) fn meta(&self) -> Result<Meta, KvError> {

@@ -128,7 +128,7 @@ fn no_directory(dirs: &[Arc<Dir>]) -> StoreError {
 /// Locks a directory and reads whose it is. Changes nothing in one that is in use.
 fn look<'a>(disk: &dyn Disk, config: &'a DirConfig) -> Result<Found<'a>, Trouble> {
     let path = &config.path;
-    make_dirs(disk, path).map_err(broken(path, "create"))?;
+    disk.create_dir_all(path).map_err(broken(path, "create"))?;
     let lock = disk.lock(&path.join(LOCK)).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => refused(path, "another process is using it; stop that one first"),
         _ => broken(path, "lock")(error),
@@ -148,25 +148,6 @@ fn look<'a>(disk: &dyn Disk, config: &'a DirConfig) -> Result<Found<'a>, Trouble
         ));
     }
     Ok(Found { config, lock, identity })
-}
-
-/// Creates a directory whose own name is durable.
-fn make_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let mut parents = Vec::new();
-    for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
-        parents.push(parent);
-        if disk.exists(parent)? {
-            break;
-        }
-    }
-    let is_new = !disk.exists(path)?;
-    disk.create_dir_all(path)?;
-    if is_new {
-        for parent in parents {
-            disk.sync_dir(parent, sync_points::DIR_LAYOUT)?;
-        }
-    }
-    Ok(())
 }
 
 fn has_chunks(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
@@ -224,15 +205,21 @@ fn agree(world: &World, found: &[Found<'_>], some_broken: bool) -> Result<(Serve
 fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Trouble> {
     let path = &found.config.path;
     let is_new = found.identity.is_none();
-    let id = match found.identity {
-        Some(identity) => identity.directory,
-        None => {
-            lay_out(&*world.disk, path).map_err(broken(path, "lay out"))?;
-            uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid()
-        }
-    };
+    if is_new {
+        lay_out(&*world.disk, path).map_err(broken(path, "lay out"))?;
+    }
     let index = Index::open(&*world.kv, &path.join(INDEX)).map_err(|e| Trouble::Broken(e.to_string()))?;
-    let meta = index.meta().map_err(|e| Trouble::Broken(e.to_string()))?;
+    let mut meta = index.meta().map_err(|e| Trouble::Broken(e.to_string()))?;
+    // What a first start that was cut off had begun goes on under its name, which the other rosters may have already.
+    let begun = found.identity.map(|identity| identity.directory).or(meta.directory);
+    let random = || uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();
+    let id = begun.unwrap_or_else(random);
+    if is_new {
+        world.disk.sync_dir(path, sync_points::DIR_CONTENTS).map_err(broken(path, "sync"))?;
+        let changes = Changes::default().directory(id);
+        index.write(changes, sync_points::DIR_ID).map_err(|e| Trouble::Broken(e.to_string()))?;
+        meta.directory = Some(id);
+    }
     // Without its index every chunk file would look like one that nothing claims, and be removed.
     if !is_new && meta.directory != Some(id) {
         return Err(Trouble::Broken(format!(
@@ -244,7 +231,16 @@ fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Troubl
     Ok((Dir::new(found.config, id, index, found.lock), meta, is_new))
 }
 
+/// Makes what a directory consists of, all by durable names, also where an earlier start was cut off.
 fn lay_out(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    for parent in path.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent, sync_points::DIR_NAME) {
+            // Nothing below it was named by us, then.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
     let chunks = dir::chunks(path);
     for byte in 0..=u8::MAX {
         disk.create_dir_all(&chunks.join(dir::shelf_name(byte)))?;
@@ -296,16 +292,13 @@ impl Start {
         is_new: bool,
     ) -> Result<(), StoreError> {
         let mut changes = Changes::default().start(self.counter, self.roster.iter().copied());
-        if is_new {
-            changes = changes.directory(identity.directory);
-        }
         if let Some(leadership) = self.leadership.filter(|ours| meta.leadership != Some(*ours)) {
             changes = changes.leadership(&leadership);
         }
         if self.watermark > meta.watermark {
             changes = changes.watermark(self.watermark);
         }
-        dir.index()?.write(changes, Some(sync_points::START))?;
+        dir.index()?.write(changes, sync_points::START)?;
         let path = dir.path.join(IDENTITY);
         let point = if is_new { sync_points::IDENTITY_NEW } else { sync_points::IDENTITY_CLUSTER };
         let bytes = identity.encode();

@@ -27,6 +27,9 @@ use super::{
     sync_points,
 };
 
+/// Records written to an index at once.
+const BATCH: usize = 1024;
+
 /// What came out of a file.
 struct Proof {
     sums: ChunkSums,
@@ -85,13 +88,17 @@ impl Shared {
         let files = self.list_files(dir)?;
         let replicas: Vec<_> =
             lock(&self.state).replicas.values().filter(|r| Arc::ptr_eq(&r.dir, dir)).cloned().collect();
+        let mut recovered = Changes::default();
         for replica in replicas {
             let mut inner = lock(&replica.inner);
             let record = inner.record;
             match record.state {
                 ReplicaState::Quarantined => {}
-                ReplicaState::Open => self.recover_open(&replica, &mut inner)?,
-                _ if !record.durable => self.recover_open(&replica, &mut inner)?,
+                _ if record.state == ReplicaState::Open || !record.durable => {
+                    if self.recover_open(&replica, &mut inner)? {
+                        recovered = recovered.replica(replica.chunk, &inner.record);
+                    }
+                }
                 _ if record.length > 0 && !files.contains(&replica.chunk) => {
                     self.quarantine(&replica, &mut inner, Quarantine::Missing, "found at the start");
                 }
@@ -103,6 +110,14 @@ impl Shared {
                 }
                 _ => {}
             }
+            drop(inner);
+            if recovered.len() >= BATCH {
+                self.write_index(dir, std::mem::take(&mut recovered), sync_points::IN_ORDER)?;
+            }
+        }
+        if recovered.len() > 0 {
+            // As long as they are not durable, the next start proves the same again.
+            self.write_index(dir, recovered, sync_points::IN_ORDER)?;
         }
         Ok(())
     }
@@ -133,8 +148,9 @@ impl Shared {
         Ok(files)
     }
 
-    /// Cuts a replica back to what is proven and fences it. An error means that the disk cannot be used.
-    fn recover_open(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
+    /// Cuts a replica back to what is proven and fences it; whether there is a new record to be written. An error means
+    /// that the disk cannot be used.
+    fn recover_open(&self, replica: &Replica, inner: &mut Inner) -> Result<bool, StoreError> {
         let path = replica.dir.file(replica.chunk);
         let failed = |e: io::Error| StoreError::io(&path, "recover", &e);
         let file = match ChunkFile::open(&*self.world.disk, &path, OpenMode::Write) {
@@ -151,7 +167,7 @@ impl Shared {
             Err(proven) => {
                 let detail = format!("{proven} bytes are proven, {} were flushed", inner.record.flushed.length);
                 self.quarantine(replica, inner, Quarantine::BelowFlushedMark, &detail);
-                return Ok(());
+                return Ok(false);
             }
         };
         tracing::info!(chunk = %replica.chunk, bytes = sums.length(), "an open replica is fenced by the restart");
@@ -159,18 +175,17 @@ impl Shared {
             file.settle(&sums).map_err(failed)?;
             if let Err(error) = file.sync(sync_points::RECOVERY_DATA) {
                 self.sync_failed(replica, inner, &path, &error);
-                return Ok(());
+                return Ok(false);
             }
             let shelf = replica.dir.shelf(replica.chunk);
             if let Err(error) = self.world.disk.sync_dir(&shelf, sync_points::RECOVERY_DIR) {
                 self.sync_failed(replica, inner, &shelf, &error);
-                return Ok(());
+                return Ok(false);
             }
         }
         inner.record = inner.record.fenced(&sums, true, inner.record.restarted || !complete);
         inner.settle_room(&replica.dir);
-        // Without a sync: as long as it is not durable, the next start proves the same again.
-        self.write_index(&replica.dir, Changes::default().replica(replica.chunk, &inner.record), None)
+        Ok(true)
     }
 
     /// What of a file is proven; how much, when that is less than was flushed.

@@ -17,7 +17,7 @@ impl Shared {
             if !refused_anyway {
                 changes = changes.tombstone(chunk);
             }
-            self.write_index(&replica.dir, changes, Some(sync_points::DELETE_RECORD))?;
+            self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;
             inner.gone = true;
             self.closed(&mut inner);
             {
@@ -47,8 +47,8 @@ impl Shared {
         if watermark <= lock(&self.state).watermark {
             return Ok(());
         }
-        // Without a sync: the watermark and the removal of tombstones are lost together or not at all.
-        self.write_all(|| Changes::default().watermark(watermark), None)?;
+        // The watermark and the removal of tombstones are lost together or not at all.
+        self.write_all(|| Changes::default().watermark(watermark), sync_points::IN_ORDER)?;
         let mut state = lock(&self.state);
         state.watermark = state.watermark.max(watermark);
         let from = state.watermark;

@@ -72,12 +72,7 @@ impl Shared {
 
     /// Changes one index. When it fails nothing is known about what it holds, so that the directory goes out of service
     /// with all its chunks, and only with those.
-    pub(super) fn write_index(
-        &self,
-        dir: &Arc<Dir>,
-        changes: Changes,
-        sync: Option<SyncPoint>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn write_index(&self, dir: &Arc<Dir>, changes: Changes, sync: SyncPoint) -> Result<(), StoreError> {
         dir.index()?.write(changes, sync).map_err(|error| {
             if matches!(error, KvError::Failed { .. } | KvError::Absent) {
                 self.fail_dir(dir, &error.to_string());
@@ -87,7 +82,7 @@ impl Shared {
     }
 
     /// Changes the indexes of all directories in service; one success is enough.
-    pub(super) fn write_all(&self, changes: impl Fn() -> Changes, sync: Option<SyncPoint>) -> Result<(), StoreError> {
+    pub(super) fn write_all(&self, changes: impl Fn() -> Changes, sync: SyncPoint) -> Result<(), StoreError> {
         let mut result = Err(StoreError::new(
             ErrorCode::DiskFailed,
             "no data directory of this chunkserver is in service; check its disks, then restart it",
@@ -160,7 +155,7 @@ impl Shared {
         tracing::error!(chunk = %replica.chunk, file = %file.display(), why = why.reason(), detail, "a replica is quarantined");
         self.note(replica, &inner.record);
         let changes = Changes::default().replica(replica.chunk, &inner.record);
-        if let Err(error) = self.write_index(&replica.dir, changes, Some(sync_points::QUARANTINE)) {
+        if let Err(error) = self.write_index(&replica.dir, changes, sync_points::QUARANTINE) {
             tracing::error!(chunk = %replica.chunk, %error, "the quarantine could not be recorded");
         }
         self.in_quarantine(replica, &inner.record)

@@ -1,18 +1,25 @@
 //! Every sync of the store, by name, with the promise that breaks without it.
 //!
-//! A simulated disk can leave out the syncs of one point. `store/tests/must_sync.rs` does so for each name in [`ALL`] and
-//! must see a promise broken by a power loss; with all of them in place it never may. A sync that no test misses is
+//! A simulated disk can leave out the syncs of one point. `store/tests/must_sync.rs` does so for each name in [`ALL`]
+//! (twice for those under which both a file and its directory are synced) and must see a promise broken by a power loss; with all of them in place it never may. A sync that no test misses is
 //! idle and does not belong here. There is none where losing a write is harmless, for example when a file is unlinked
 //! (the tombstone was synced before) or when an open replica has been recovered (a second recovery ends the same).
 
 use quarry_env::SyncPoint;
 
-/// The first `IDENTITY` of a new directory. Without it the server comes back as another one.
+/// The first `IDENTITY` of a new directory, and the names beside it. Without it the server comes back as another one.
 pub const IDENTITY_NEW: SyncPoint = SyncPoint("chunkserver identity: new directory");
 /// `IDENTITY` with the cluster in it. Without it a server that has data could join another cluster (S5).
 pub const IDENTITY_CLUSTER: SyncPoint = SyncPoint("chunkserver identity: cluster");
-/// The names of `index` and `chunks/..`. Without it a new directory loses its contents by losing their parents' names.
-pub const DIR_LAYOUT: SyncPoint = SyncPoint("chunkserver directory layout");
+/// The directory's own name and those of its parents. Without it everything is lost by losing their names.
+pub const DIR_NAME: SyncPoint = SyncPoint("chunkserver directory: its name");
+/// The names in `chunks`. Without it chunk files are lost by losing the names of their directories.
+pub const DIR_LAYOUT: SyncPoint = SyncPoint("chunkserver directory: layout");
+/// The names of `index` and `chunks`, before any roster names the directory. Without it: the same as without the next.
+pub const DIR_CONTENTS: SyncPoint = SyncPoint("chunkserver directory: contents");
+/// The directory's own id, before any roster names it. Without it the others wait for a directory that never was, and
+/// fences of unknown chunks are answered with an error for ever (S1).
+pub const DIR_ID: SyncPoint = SyncPoint("chunkserver index: directory");
 /// The start counter and the roster of directories. Without it a start goes unseen, and an old image with it (S11).
 pub const START: SyncPoint = SyncPoint("chunkserver index: start");
 /// The leadership. Without it an older master is obeyed again after a power loss (S5).
@@ -32,6 +39,10 @@ pub const FENCE_DATA: SyncPoint = SyncPoint("chunkserver chunk: fence");
 pub const FENCE_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: fence");
 /// The fenced length and CRC, before the receipt: without it the partial block at the end has no proof (S1).
 pub const FENCE_RECORD: SyncPoint = SyncPoint("chunkserver index: fence");
+/// Data and block CRCs of a replica that its writer sealed without a sync, before it is called durable (S1).
+pub const SETTLED_DATA: SyncPoint = SyncPoint("chunkserver chunk: buffered, made durable");
+/// Its file's name (S1).
+pub const SETTLED_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: buffered, made durable");
 /// The sealed length and CRC, before anything is cut (S2).
 pub const COMMIT_RECORD: SyncPoint = SyncPoint("chunkserver index: committed seal");
 /// The cut file, before the record says that it is cut (S2).
@@ -47,11 +58,19 @@ pub const RECOVERY_DATA: SyncPoint = SyncPoint("chunkserver chunk: recovery");
 /// Its file's name: a crash that was no power loss leaves names that are not durable yet (S1).
 pub const RECOVERY_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: recovery");
 
+/// Changes of an index whose loss would be harmless: the watermark, a finished cut, what a start made of the replicas it
+/// found, a buffered seal and that it was made durable. Without it a power loss can keep a later one and lose an
+/// earlier, and an index with such a hole takes its directory out of service: damage and disorder look the same (S1).
+pub const IN_ORDER: SyncPoint = SyncPoint("chunkserver index: in order");
+
 /// All of them.
 pub const ALL: &[SyncPoint] = &[
     IDENTITY_NEW,
     IDENTITY_CLUSTER,
+    DIR_NAME,
     DIR_LAYOUT,
+    DIR_CONTENTS,
+    DIR_ID,
     START,
     LEADERSHIP,
     CREATE_RECORD,
@@ -61,6 +80,8 @@ pub const ALL: &[SyncPoint] = &[
     FENCE_DATA,
     FENCE_DIR,
     FENCE_RECORD,
+    SETTLED_DATA,
+    SETTLED_DIR,
     COMMIT_RECORD,
     CUT_DATA,
     TOMBSTONE,
@@ -68,4 +89,5 @@ pub const ALL: &[SyncPoint] = &[
     QUARANTINE,
     RECOVERY_DATA,
     RECOVERY_DIR,
+    IN_ORDER,
 ];

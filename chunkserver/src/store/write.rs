@@ -65,7 +65,7 @@ impl Shared {
         self.sync_live(replica, &mut inner, Wanted::Flush)?;
         let record = inner.record.flushed_to(mark);
         let changes = Changes::default().replica(replica.chunk, &record);
-        self.write_index(&replica.dir, changes, Some(sync_points::FLUSH_MARK))?;
+        self.write_index(&replica.dir, changes, sync_points::FLUSH_MARK)?;
         inner.record = record;
         Ok(())
     }

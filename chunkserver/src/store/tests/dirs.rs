@@ -223,3 +223,41 @@ async fn a_file_that_cannot_be_created_leaves_an_empty_fenced_replica() {
     assert_eq!(store.disks().await.unwrap()[0].used_bytes, 0);
     assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::Fenced));
 }
+
+#[tokio::test]
+async fn s11_a_first_start_may_be_cut_off_at_any_change() {
+    let changes = |rig: &Rig| rig.disk().changes();
+    let one = Rig::with_dirs(0, ["/data/a"]);
+    drop(one.start().await);
+    for after in 0..changes(&one) {
+        cut_off_in_first_start(after, ["/data/a"]).await;
+    }
+    // Of several, what is special comes at the end.
+    let two = Rig::with_dirs(0, ["/data/a", "/data/b"]);
+    drop(two.start().await);
+    for after in changes(&two) - 40..changes(&two) {
+        cut_off_in_first_start(after, ["/data/a", "/data/b"]).await;
+    }
+}
+
+async fn cut_off_in_first_start<const N: usize>(after: u64, dirs: [&str; N]) {
+    for power in [false, true] {
+        let rig = Rig::with_dirs(after, dirs);
+        rig.disk().power_off_after(after);
+        if let Ok(store) = rig.try_start().await {
+            let _cut_off = store.adopt(cluster(), leadership(1)).await;
+        }
+        if power {
+            rig.machine.power_loss();
+        } else {
+            rig.machine.kill();
+        }
+        let store = rig.start().await;
+        assert_eq!(store.fence(ChunkId(1)).await.map(|r| r.length), Ok(0), "{after}: it never had a chunk");
+        let server = store.identity().server;
+        sealed(&store, CHUNK, &data(CHUNK, 100)).await;
+        let store = rig.power_cycle(store).await;
+        assert_eq!(store.identity().server, server, "{after}, power loss {power}");
+        holds(&store, CHUNK, &data(CHUNK, 100)).await.unwrap();
+    }
+}

@@ -86,7 +86,10 @@ fn replay(bytes: &mut &[u8], maps: &mut Maps) -> Option<()> {
 pub(super) fn open(disk: &dyn Disk, path: &Path, prefix: bool) -> io::Result<(Box<dyn DiskFile>, Maps, u64)> {
     let name = path.join(FILE);
     let mut maps = Maps::new();
-    if !disk.exists(&name)? {
+    if disk.exists(&name)? {
+        // Whoever made it may have been killed before its name was durable.
+        disk.sync_dir(path, HOUSEKEEPING)?;
+    } else {
         write(disk, path, &maps)?;
     }
     let file = disk.open(&name, OpenMode::Write)?;

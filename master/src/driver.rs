@@ -44,19 +44,21 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut state = shared.group.leader();
     loop {
         let elected = tokio::select! {
-            elected = state.wait_for(|s| s.me_since_term.is_some()) => elected.map(|s| s.me_since_term),
+            biased;
             _ = stopped.wait_for(|stop| *stop) => return,
+            elected = state.wait_for(|s| s.me_since_term.is_some()) => elected.map(|s| s.me_since_term),
         };
         // The sender is gone when the group has stopped.
         let Ok(Some(term)) = elected else { return };
         let lost = deposed(state.clone(), term);
         tokio::select! {
-            () = lead(&shared, term) => {}
-            () = lost => tracing::warn!(term, "this master leads no longer"),
+            biased;
             _ = stopped.wait_for(|stop| *stop) => {
                 shared.leading.send_replace(None);
                 return;
             }
+            () = lost => tracing::warn!(term, "this master leads no longer"),
+            () = lead(&shared, term) => {}
         }
         shared.leading.send_replace(None);
     }

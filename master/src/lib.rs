@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`config`], [`identity`], [`init`] | what the process was told, what its data directory says it is, how one is made |
 //! | [`server`] | [`Master`]: everything put together, in one process or many in a test |
+//! | `date` | the date of responses, from the injected clock |
 //! | `rpc` | decodes requests, calls the service, encodes answers; one file a gRPC service |
 //! | `service` | checks requests, asks the core, proposes, waits; one file an operation |
 //! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
@@ -18,6 +19,7 @@
 
 mod commit;
 pub mod config;
+mod date;
 mod dispatch;
 mod driver;
 pub mod error;

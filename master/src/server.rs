@@ -13,10 +13,12 @@ use quarry_proto::v1::{
 };
 use quarry_types::limits;
 use tokio::{sync::watch, task::JoinHandle};
+use tonic::codegen::http::Response;
+use tower::util::MapResponseLayer;
 
 use crate::{
     config::MasterConfig,
-    driver,
+    date, driver,
     error::MasterError,
     identity,
     identity::GROUP_DIR,
@@ -150,12 +152,14 @@ async fn serve(
     let service = Service::new(shared.clone());
     let connections = listen::connections(listener, shared.world.clock.clone());
     let bytes = limits::GRPC_MESSAGE_BYTES;
+    let clock = shared.world.clock.clone();
     tonic::transport::Server::builder()
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .timeout(REQUEST_DEADLINE)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_DEADLINE))
+        .layer(MapResponseLayer::new(move |response: Response<_>| date::dated(&*clock, response)))
         .add_service(NamespaceServer::new(NamespaceRpc::new(service.clone())).max_decoding_message_size(bytes))
         .add_service(ChunkserversServer::new(ChunkserversRpc::new(service.clone())).max_decoding_message_size(bytes))
         .add_service(AdminServer::new(AdminRpc::new(service)).max_decoding_message_size(bytes))

@@ -53,9 +53,8 @@ fn a_put_survives_a_crash_and_two_runs_of_a_seed_are_byte_identical() {
 #[ignore = "run by the test above, each seed in a process of its own"]
 fn one_run() {
     let seed = data::seed(SEED, 7);
-    let trace = sim::trace::start();
-    sim::put_and_get_through_a_crash(seed);
     if let Some(path) = std::env::var_os(TRACE).map(PathBuf::from) {
-        std::fs::write(path, trace.take()).expect("the trace can be written");
+        sim::trace::start(&path);
     }
+    sim::put_and_get_through_a_crash(seed);
 }

@@ -25,6 +25,9 @@
 //!
 //! **Time.** Calls take none. [`SimDisk::power_off_after`] cuts the power between any two changes.
 //!
+//! **Trace.** Every call but mere looks is a trace event with the target [`TRACE`]: what two runs of a seed are compared
+//! by.
+//!
 //! Handles opened before a power loss or a kill fail afterwards, as do [mounts](SimDisk::mount).
 
 mod faults;
@@ -42,6 +45,9 @@ use faults::Faults;
 pub use faults::{DiskOp, Synced};
 use quarry_env::{Disk, SyncPoint};
 use tree::Tree;
+
+/// The target of this module's trace events.
+pub const TRACE: &str = "quarry_sim::disk";
 
 /// A simulated disk. Cheap to clone; clones are the same disk. As a [`Disk`] it is the mount of the present.
 #[derive(Clone, Default)]

@@ -110,8 +110,8 @@ impl SimStream {
     fn note(&self, what: &str, outcome: Result<&[u8], &io::Error>) {
         match outcome {
             Ok(bytes) => {
-                let crc = format_args!("{:08x}", crc32fast::hash(bytes));
-                tracing::trace!(target: TRACE, peer = %self.peer, bytes = bytes.len(), %crc, "{what}");
+                let crc = || format!("{:08x}", crc32fast::hash(bytes));
+                tracing::trace!(target: TRACE, peer = %self.peer, bytes = bytes.len(), crc = crc(), "{what}");
             }
             Err(error) => tracing::trace!(target: TRACE, peer = %self.peer, %error, "not {what}"),
         }

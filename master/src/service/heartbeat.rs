@@ -70,10 +70,11 @@ impl Link {
         let mut alive = self.beat(&first).await;
         while alive {
             let message = tokio::select! {
-                message = timeout(&*self.shared.world.clock, SILENCE_MAX, messages.next()) => message,
+                biased;
                 // Commands of an old leadership would be refused by now; the server has to register with the new one.
                 _ = leading.wait_for(|now| now.as_ref().is_none_or(|l| l.leadership != ours)) => break,
                 () = self.outbox.closed() => break,
+                message = timeout(&*self.shared.world.clock, SILENCE_MAX, messages.next()) => message,
             };
             alive = match message {
                 Ok(Some(Ok(message))) => self.take(message.body).await,

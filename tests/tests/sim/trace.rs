@@ -3,7 +3,10 @@
 //! Only our own targets: other crates print instants and addresses of memory.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,20 +18,13 @@ use tracing_subscriber::{
 /// turmoil's spans name the machine.
 const FILTER: &str = "off,turmoil=info,quarry=trace,sim_world=trace";
 
-/// The trace of this process so far.
-#[derive(Clone, Default)]
-pub struct Trace(Arc<Mutex<Vec<u8>>>);
-
-impl Trace {
-    /// Takes what was collected.
-    pub fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+/// Where the trace goes, line by line: a run that hangs or panics has left it as well.
+#[derive(Clone)]
+struct Trace(Arc<Mutex<File>>);
 
 impl io::Write for Trace {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)?;
         Ok(bytes.len())
     }
 
@@ -56,17 +52,16 @@ impl FormatTime for SimulatedTime {
     }
 }
 
-/// Collects the trace of this process from now on.
+/// Writes the trace of this process to `path` from now on.
 ///
 /// # Panics
-/// When something else collects already.
-pub fn start() -> Trace {
-    let trace = Trace::default();
+/// When the file cannot be made, or something else collects already.
+pub fn start(path: &Path) {
+    let trace = Trace(Arc::new(Mutex::new(File::create(path).expect("the trace can be written"))));
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(FILTER))
         .with_timer(SimulatedTime)
         .with_ansi(false)
-        .with_writer(trace.clone())
+        .with_writer(trace)
         .init();
-    trace
 }

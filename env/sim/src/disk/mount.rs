@@ -8,7 +8,7 @@ use std::{
 
 use quarry_env::{Disk, DiskFile, DiskSpace, OpenMode, SyncPoint};
 
-use super::{DiskOp, SimDisk, State, Synced, tree::Ino};
+use super::{DiskOp, SimDisk, State, Synced, TRACE, tree::Ino};
 
 /// The size of a disk without a limit.
 const UNLIMITED: u64 = 1 << 40;
@@ -45,9 +45,18 @@ impl Mount {
         if state.life != self.life {
             return Err(io::Error::other("opened before the simulated machine went down"));
         }
-        state.faults.before(op, path)?;
-        Ok(state)
+        let begun = state.faults.before(op, path);
+        match &begun {
+            Ok(()) if op == DiskOp::Look => {}
+            Ok(()) => tracing::trace!(target: TRACE, path = %path.display(), "{op:?}"),
+            Err(error) => tracing::trace!(target: TRACE, path = %path.display(), %error, "not {op:?}"),
+        }
+        begun.map(|()| state)
     }
+}
+
+fn crc(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
 }
 
 impl State {
@@ -80,6 +89,7 @@ impl Disk for Mount {
         if !state.tree.is_dir(dir) {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
+        tracing::trace!(target: TRACE, point = point.0, "to sync");
         if state.faults.sync(point, Synced::Names) {
             state.tree.sync_dir(dir);
         }
@@ -87,7 +97,9 @@ impl Disk for Mount {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.begin(DiskOp::Rename, from)?.tree.rename(from, to)
+        let mut state = self.begin(DiskOp::Rename, from)?;
+        tracing::trace!(target: TRACE, to = %to.display(), "to rename");
+        state.tree.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -161,11 +173,14 @@ impl Drop for Handle {
 
 impl DiskFile for Handle {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.begin(DiskOp::Read)?.tree.file(self.ino)?.read(buffer, offset)
+        self.begin(DiskOp::Read)?.tree.file(self.ino)?.read(buffer, offset)?;
+        tracing::trace!(target: TRACE, offset, bytes = buffer.len(), crc = %crc(buffer), "read");
+        Ok(())
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.begin(DiskOp::Write)?;
+        tracing::trace!(target: TRACE, offset, bytes = bytes.len(), crc = %crc(bytes), "to write");
         let file = state.tree.file(self.ino)?;
         state.room_for(file.len(), file.length_with(offset, bytes.len())?)?;
         state.tree.file_mut(self.ino)?.write(bytes, offset);
@@ -186,6 +201,7 @@ impl DiskFile for Handle {
             }
             Ok(state) => state,
         };
+        tracing::trace!(target: TRACE, point = point.0, "to sync");
         if state.faults.sync(point, Synced::File) {
             state.tree.file_mut(self.ino)?.sync();
         }
@@ -194,6 +210,7 @@ impl DiskFile for Handle {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.begin(DiskOp::SetLen)?;
+        tracing::trace!(target: TRACE, length, "to set");
         state.room_for(state.tree.file(self.ino)?.len(), length)?;
         state.tree.file_mut(self.ino)?.set_len(length)
     }

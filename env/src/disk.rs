@@ -108,21 +108,30 @@ pub trait Disk: Send + Sync {
         Ok(bytes)
     }
 
-    /// Creates a directory and its parents and makes the names of those that were missing durable; fine if it exists.
+    /// Creates a directory and its parents, all by durable names; fine if it exists.
     ///
     /// # Errors
     /// As the operating system reports.
     fn create_dir_durably(&self, path: &Path, point: SyncPoint) -> io::Result<()> {
-        let mut holders = Vec::new();
-        let mut at = path;
-        while !self.exists(at)? {
-            let Some(holder) = at.parent() else { break };
-            // A relative path ends in an empty one.
-            at = if holder.as_os_str().is_empty() { Path::new(".") } else { holder };
-            holders.push(at);
+        // A relative path ends in an empty one.
+        let here = |path| if path == Path::new("") { Path::new(".") } else { path };
+        let mut missing = 0;
+        for directory in path.ancestors().map(here) {
+            if self.exists(directory)? {
+                break;
+            }
+            missing += 1;
         }
         self.create_dir_all(path)?;
-        holders.iter().try_for_each(|holder| self.sync_dir(holder, point))
+        for (number, holder) in path.ancestors().skip(1).map(here).enumerate() {
+            let synced = self.sync_dir(holder, point);
+            // An earlier attempt that was cut off may have made the others too. If not, they may be anybody's, and
+            // not be ours to sync.
+            if number < missing {
+                synced?;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces a whole small file atomically and durably: a crash leaves the old or the new bytes.

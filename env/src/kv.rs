@@ -129,13 +129,15 @@ pub struct KvOptions {
     pub cache_bytes: usize,
     /// Memory for changes not yet in tables, in bytes.
     pub write_buffer_bytes: usize,
+    /// Whether the store tidies up its files in the background. Off for one that is opened to be looked at.
+    pub upkeep: bool,
     /// What may be missing after a crash.
     pub recovery: Recovery,
 }
 
 impl Default for KvOptions {
     fn default() -> Self {
-        KvOptions { cache_bytes: 32 << 20, write_buffer_bytes: 16 << 20, recovery: Recovery::Synced }
+        KvOptions { cache_bytes: 32 << 20, write_buffer_bytes: 16 << 20, upkeep: true, recovery: Recovery::Synced }
     }
 }
 

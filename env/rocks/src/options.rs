@@ -26,6 +26,7 @@ pub(crate) fn options(tune: KvOptions) -> Options {
     recovery(&mut options, tune.recovery);
     memory(&mut options, tune);
 
+    options.set_disable_auto_compactions(!tune.upkeep);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_keep_log_file_num(INFO_LOGS);

@@ -205,6 +205,10 @@ impl Group {
         &self.inner.world
     }
 
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.inner.state
+    }
+
     /// Waits until the log is purged up to `index`.
     pub(crate) async fn purged(&self, index: u64) {
         let purged = self.inner.raft.wait(Some(Duration::from_secs(30)));

@@ -152,9 +152,12 @@ pub(crate) fn open_kv(world: &World, path: &Path) -> Result<Arc<dyn Kv>, GroupEr
     Ok(world.kv.open(path, &spaces(), options)?)
 }
 
-/// Opens the store of a checkpoint, which is only looked at: with little memory.
+/// Opens the store of a checkpoint, which is only looked at: with little memory, and leaving its tables as they are,
+/// since others may be reading the files.
 pub(crate) fn open_checkpoint(world: &World, path: &Path) -> Result<Arc<dyn Kv>, GroupError> {
-    let options = KvOptions { cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20, recovery: Recovery::Prefix };
+    let small = 1 << 20;
+    let options =
+        KvOptions { cache_bytes: small, write_buffer_bytes: small, upkeep: false, recovery: Recovery::Prefix };
     Ok(world.kv.open(path, &spaces(), options)?)
 }
 

@@ -2,6 +2,8 @@
 //! (`suite`).
 
 mod group;
+mod killed;
+mod million;
 mod must_sync;
 mod power;
 mod suite;

@@ -48,7 +48,7 @@ fn needed(point: SyncPoint, what: Synced, scenario: Scenario) {
 
 /// One test for each sync, and the list of those that have one.
 macro_rules! needed {
-    ($($test:ident: $point:ident, $what:ident, $scenario:ident;)*) => {
+    ($(fn $test:ident(): $point:ident, $what:ident, $scenario:ident;)*) => {
         $(#[test]
         fn $test() {
             needed(sync_points::$point, Synced::$what, $scenario);
@@ -59,21 +59,21 @@ macro_rules! needed {
 }
 
 needed! {
-    s11_without_the_sync_of_a_data_directory_the_cluster_is_lost: DATA_DIR, Names, a_new_cluster;
-    s11_without_the_sync_of_the_cluster_key_it_is_lost: KEY, File, a_new_cluster;
-    s11_without_the_sync_of_the_cluster_keys_name_it_is_lost: KEY, Names, a_new_cluster;
-    s11_without_the_sync_of_the_identity_it_is_lost: IDENTITY, File, a_new_cluster;
-    s11_without_the_sync_of_the_identitys_name_it_is_lost: IDENTITY, Names, a_new_cluster;
-    s11_without_the_sync_of_a_new_group_it_is_lost: GROUP_CREATED, File, acknowledged_commands;
-    s11_without_the_sync_of_the_names_in_a_new_group_it_is_lost: GROUP_CREATED, Names, acknowledged_commands;
-    s11_without_the_sync_of_a_new_groups_own_name_it_is_lost: GROUP_NAME, Names, acknowledged_commands;
-    s11_without_the_sync_of_the_current_state_it_is_lost: STATE_CURRENT, File, acknowledged_commands;
-    s11_without_the_sync_of_the_current_states_name_an_installed_one_is_undone: STATE_CURRENT, Names, an_installed_snapshot;
-    s11_without_the_sync_of_a_vote_it_is_forgotten: RAFT_VOTE, File, a_vote;
-    s1_without_the_sync_of_appended_entries_commands_are_lost: RAFT_APPEND, File, acknowledged_commands;
-    s11_without_the_sync_of_a_snapshot_the_purged_log_is_missed: SNAPSHOT_TAKEN, File, acknowledged_commands;
-    s11_without_the_sync_of_the_names_in_a_snapshot_the_purged_log_is_missed: SNAPSHOT_TAKEN, Names, acknowledged_commands;
-    s11_without_the_sync_of_a_snapshots_own_name_the_purged_log_is_missed: SNAPSHOT_NAME, Names, acknowledged_commands;
+    fn s11_without_the_sync_of_a_data_directory_the_cluster_is_lost(): DATA_DIR, Names, a_new_cluster;
+    fn s11_without_the_sync_of_the_cluster_key_it_is_lost(): KEY, File, a_new_cluster;
+    fn s11_without_the_sync_of_the_cluster_keys_name_it_is_lost(): KEY, Names, a_new_cluster;
+    fn s11_without_the_sync_of_the_identity_it_is_lost(): IDENTITY, File, a_new_cluster;
+    fn s11_without_the_sync_of_the_identitys_name_it_is_lost(): IDENTITY, Names, a_new_cluster;
+    fn s11_without_the_sync_of_a_new_group_it_is_lost(): GROUP_CREATED, File, acknowledged_commands;
+    fn s11_without_the_sync_of_the_names_in_a_new_group_it_is_lost(): GROUP_CREATED, Names, acknowledged_commands;
+    fn s11_without_the_sync_of_a_new_groups_own_name_it_is_lost(): GROUP_NAME, Names, acknowledged_commands;
+    fn s11_without_the_sync_of_the_current_state_it_is_lost(): STATE_CURRENT, File, acknowledged_commands;
+    fn s11_without_the_sync_of_the_current_states_name_an_installed_one_is_undone(): STATE_CURRENT, Names, an_installed_snapshot;
+    fn s11_without_the_sync_of_a_vote_it_is_forgotten(): RAFT_VOTE, File, a_vote;
+    fn s1_without_the_sync_of_appended_entries_commands_are_lost(): RAFT_APPEND, File, acknowledged_commands;
+    fn s11_without_the_sync_of_a_snapshot_the_purged_log_is_missed(): SNAPSHOT_TAKEN, File, acknowledged_commands;
+    fn s11_without_the_sync_of_the_names_in_a_snapshot_the_purged_log_is_missed(): SNAPSHOT_TAKEN, Names, acknowledged_commands;
+    fn s11_without_the_sync_of_a_snapshots_own_name_the_purged_log_is_missed(): SNAPSHOT_NAME, Names, acknowledged_commands;
 }
 
 #[test]

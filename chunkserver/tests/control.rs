@@ -63,12 +63,12 @@ async fn a_server_registers_again_when_its_master_returns_and_refuses_an_older_o
     let mut all = Cluster::start(1).await;
     let address = all.master.address.clone();
     let other = Master::start(&world(), epoch(1)).await;
-    drop(std::mem::replace(&mut all.master, other));
+    std::mem::replace(&mut all.master, other).stop().await;
     // An old master comes back first, where the new one was: it is not followed.
     let old = Master::start_at(&address, epoch(4)).await;
     soon(old.until(|seen| (seen.registrations.len() >= 2).then_some(()))).await;
     assert!(old.inner.seen.lock().unwrap().beats.is_empty());
-    drop(old);
+    old.stop().await;
     let new = Master::start_at(&address, epoch(6)).await;
     soon(new.beat_of(all.server(0))).await;
     assert_eq!(all.running(0).store().leadership(), Some(epoch(6)));

@@ -103,10 +103,18 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         accepted: Arc::new(Semaphore::new(COMMANDS_WAITING)),
         running: Arc::new(Semaphore::new(COMMANDS_AT_ONCE)),
     };
-    let begun = tokio::select! {
-        biased;
-        () = context.stopping.cancelled() => return End::Stopping,
-        begun = session.begin(&master, &mut reporter) => begun,
+    let begun = {
+        let begin = session.begin(&master, &mut reporter);
+        tokio::pin!(begin);
+        tokio::select! {
+            biased;
+            begun = &mut begin => begun,
+            // The master may know of this registration already, so it is given the time to hear a goodbye.
+            () = context.stopping.cancelled() => match timeout(&*context.world.clock, GOODBYE_DEADLINE, begin).await {
+                Ok(begun) => begun,
+                Err(_late) => return End::Stopping,
+            },
+        }
     };
     let (to_master, mut from_master) = match begun {
         Ok(streams) => streams,

@@ -46,7 +46,7 @@ pub struct Inner {
 pub struct Master {
     pub inner: Arc<Inner>,
     pub address: String,
-    _serving: AbortOnDropHandle<()>,
+    serving: AbortOnDropHandle<()>,
 }
 
 impl Master {
@@ -75,7 +75,13 @@ impl Master {
                 () = down.cancelled() => {}
             }
         }));
-        Master { inner, address, _serving: serving }
+        Master { inner, address, serving }
+    }
+
+    /// Ends it; its address is free on return.
+    pub async fn stop(mut self) {
+        self.inner.down.cancel();
+        let _ended = (&mut self.serving).await;
     }
 
     /// Waits until `look` finds something in what was seen.

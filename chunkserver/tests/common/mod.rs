@@ -1,6 +1,7 @@
 //! Real chunkservers in one process, a master that only the test speaks for, and a writer made of raw frames.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests; each file uses a part")]
 
+pub mod gate;
 pub mod master;
 pub mod writer;
 

@@ -62,19 +62,26 @@ impl Group {
         let prepare = layout.clone();
         world.blocking.run(move || prepare.prepare()).await??;
         let group = Self::start(world, &layout, Some(me.id.0), GroupConfig::default()).await?;
+        let begun = group.begin(me, first).await;
+        group.shutdown().await;
+        begun?;
+        world.blocking.run(move || layout.mark_created()).await?
+    }
+
+    /// Makes the new member a group of one and commits `first`.
+    async fn begin(&self, me: Node, first: Command) -> Result<(), GroupError> {
         let members = BTreeMap::from([(me.id.0, BasicNode::new(me.address))]);
-        group.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
-        let mut leader = group.leader();
+        self.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        let mut leader = self.leader();
         let led = leader.wait_for(|state| state.me_since_term.is_some());
         // What it answers holds a lock that the watching task needs: it must not live on.
-        let led = matches!(timeout(&*world.clock, CREATE_TIMEOUT, led).await, Ok(Ok(_)));
+        let led = matches!(timeout(&*self.inner.world.clock, CREATE_TIMEOUT, led).await, Ok(Ok(_)));
         if !led {
             return Err(GroupError::Raft(format!("the new group elected nobody within {CREATE_TIMEOUT:?}")));
         }
-        let outcome = group.propose(first).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        let outcome = self.propose(first).await.map_err(|e| GroupError::Raft(e.to_string()))?;
         outcome.map_err(|refusal| GroupError::Raft(format!("the first command was refused: {}", refusal.message)))?;
-        group.shutdown().await;
-        world.blocking.run(move || layout.mark_created()).await?
+        Ok(())
     }
 
     /// Starts the member whose files are in `dir`.

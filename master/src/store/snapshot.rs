@@ -51,8 +51,7 @@ impl Snapshot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(GroupError::io(&meta, error)),
         };
-        // An empty state has an empty META.
-        let mark = (!bytes.is_empty()).then(|| Mark::from_bytes(&bytes, &meta)).transpose()?;
+        let mark = (bytes != Mark::NONE).then(|| Mark::from_bytes(&bytes, &meta)).transpose()?;
         Ok(Some(Snapshot(Arc::new(Inner { path: path.to_owned(), mark }))))
     }
 
@@ -109,7 +108,7 @@ impl State {
         // Commands were applied meanwhile: only the checkpoint itself knows how far it goes.
         let mark = read_mark(&*open_checkpoint(&self.world, &kv)?, &kv)?;
         let meta = path.join("META");
-        let bytes = mark.as_ref().map(Mark::to_bytes).unwrap_or_default();
+        let bytes = mark.as_ref().map_or_else(|| Mark::NONE.to_vec(), Mark::to_bytes);
         disk.write_small(&meta, &bytes, sync_points::SNAPSHOT_TAKEN).map_err(|e| GroupError::io(&meta, e))?;
         let parent = self.layout.dir();
         disk.sync_dir(parent, sync_points::SNAPSHOT_NAME).map_err(|e| GroupError::io(parent, e))?;

@@ -30,6 +30,9 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// What is stored where an empty state has no mark. No mark at all is damage.
+    pub(crate) const NONE: &[u8] = &[MARK_FORMAT];
+
     /// The bytes that are stored.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![MARK_FORMAT];

@@ -117,6 +117,35 @@ async fn a_state_that_was_lost_comes_back_from_snapshot_and_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s11_a_log_that_begins_behind_state_and_snapshot_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = created(&temp).await;
+    let dir = dir_in(&temp);
+    let config = GroupConfig { keep_log: 0, ..config() };
+    let group = opened(&world, &dir, config.clone()).await;
+    session(&group, 1).await.unwrap();
+    let upto = group.snapshot().await.unwrap();
+    group.purged(upto).await;
+    session(&group, 2).await.unwrap();
+    let snapshot = group.state().newest_snapshot().unwrap().path().to_owned();
+    group.shutdown().await;
+    drop(group);
+    // A snapshot whose META lost its contents is damage, not the snapshot of an empty state.
+    let (meta, written) = (snapshot.join("META"), world.disk.read_small(&snapshot.join("META"), 4096).unwrap());
+    world.disk.write_small(&meta, b"", SyncPoint("test")).unwrap();
+    let refused = Group::open(&world, &dir, config.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("META"), "{refused}");
+    world.disk.write_small(&meta, &written, SyncPoint("test")).unwrap();
+
+    let current = world.disk.read_small(&dir.join("CURRENT"), 100).unwrap();
+    let state = dir.join(format!("state-{}", String::from_utf8_lossy(&current).trim()));
+    world.disk.remove_dir_all(&state).unwrap();
+    world.disk.remove_dir_all(&snapshot).unwrap();
+    let refused = Group::open(&world, &dir, config).await.unwrap_err();
+    assert!(refused.to_string().contains("were purged from the log"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s11_a_log_shorter_than_what_was_applied_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let world = created(&temp).await;

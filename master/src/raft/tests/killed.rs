@@ -39,8 +39,11 @@ impl Brake {
         if number == self.at {
             println!("{STOPPED}{}", what());
         }
-        while number >= self.at {
-            std::thread::park();
+        if number >= self.at {
+            // Until it is killed.
+            loop {
+                std::thread::park();
+            }
         }
     }
 }

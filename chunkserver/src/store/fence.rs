@@ -11,13 +11,24 @@ use super::{
     file::ChunkFile,
     index::Changes,
     replica::{Inner, Replica},
-    shared::Shared,
+    shared::{Shared, State},
     sync_points,
     write::Wanted,
 };
 
-/// Tombstones kept; past them a fence of an unknown chunk is refused. The master's watermark removes them.
-const TOMBSTONES_MAX: usize = 1 << 20;
+/// Tombstones kept; past them a fence of an unknown chunk and a delete are refused. The master's watermark removes them.
+pub(super) const TOMBSTONES_MAX: usize = 1 << 20;
+
+/// Whether one more tombstone may be kept (S9).
+pub(super) fn room_for_tombstone(state: &State, chunk: ChunkId) -> Result<(), StoreError> {
+    if state.tombstones.len() < TOMBSTONES_MAX {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        ErrorCode::Busy,
+        format!("chunk {chunk}: {TOMBSTONES_MAX} tombstones are kept until the master's watermark moves; try later"),
+    ))
+}
 
 impl Shared {
     pub(super) fn fence(&self, chunk: ChunkId) -> Result<Receipt, StoreError> {
@@ -61,14 +72,7 @@ impl Shared {
             return Ok(Some(Arc::clone(replica)));
         }
         if chunk >= state.watermark && !state.tombstones.contains_key(&chunk) {
-            if state.tombstones.len() >= TOMBSTONES_MAX {
-                return Err(StoreError::new(
-                    ErrorCode::Busy,
-                    format!(
-                        "chunk {chunk}: {TOMBSTONES_MAX} tombstones are kept until the master's watermark moves; try later"
-                    ),
-                ));
-            }
+            room_for_tombstone(&state, chunk)?;
             state.tombstones.insert(chunk, false);
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use quarry_types::ChunkId;
 
-use super::{StoreError, dir::lock, index::Changes, shared::Shared, sync_points};
+use super::{StoreError, dir::lock, fence::room_for_tombstone, index::Changes, shared::Shared, sync_points};
 
 impl Shared {
     pub(super) fn delete(&self, chunk: ChunkId) -> Result<(), StoreError> {
@@ -13,7 +13,14 @@ impl Shared {
             }
             inner.stopped = true;
             let mut changes = Changes::default().no_replica(chunk);
-            let refused_anyway = chunk < lock(&self.state).watermark;
+            let refused_anyway = {
+                let state = lock(&self.state);
+                let below = chunk < state.watermark;
+                if !below {
+                    room_for_tombstone(&state, chunk)?;
+                }
+                below
+            };
             if !refused_anyway {
                 changes = changes.tombstone(chunk);
             }

@@ -89,3 +89,20 @@ async fn s7_changes_are_numbered_and_lead_to_the_same_inventory() {
     let store = rig.restart(store).await;
     assert_eq!(store.digest().1, digest, "the digest depends on what is there, not on how it came");
 }
+
+#[tokio::test]
+async fn s9_tombstones_are_bounded_by_refusing() {
+    let rig = Rig::new(9);
+    let store = rig.start().await;
+    let bytes = data(CHUNK, 100);
+    sealed(&store, CHUNK, &bytes).await;
+    let many = (0..fence::TOMBSTONES_MAX as u64).map(|n| (ChunkId((1 << 40) + n), true));
+    lock(&store.0.state).tombstones.extend(many);
+    assert_eq!(code(store.fence(ChunkId(1)).await), Some(ErrorCode::Busy));
+    assert_eq!(code(store.delete(CHUNK).await), Some(ErrorCode::Busy));
+    holds(&store, CHUNK, &bytes).await.unwrap();
+    assert_eq!(store.counts().tombstones, fence::TOMBSTONES_MAX as u64);
+    store.watermark(ChunkId(CHUNK.0 + 1)).await.unwrap();
+    store.delete(CHUNK).await.unwrap();
+    assert_eq!(state(&store, CHUNK), None);
+}

@@ -25,15 +25,20 @@ const COMPLAINTS_MAX: usize = 4;
 /// Nothing is sent before the first call. When the last clone, reader and writer is gone, the session is closed in the
 /// background; [`Client::close`] does so in the foreground.
 ///
-/// ```no_run
+/// The example runs against a cluster of three chunkservers, whose master is at `master`:
+///
+/// ```
 /// use std::sync::Arc;
 ///
 /// use quarry_client::{Client, ClientConfig, CreateOptions};
 /// use quarry_env::{World, kv::NoKv};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::connect(World::real(Arc::new(NoKv)), ClientConfig::new(["127.0.0.1:9400"])).await?;
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = quarry_tests::Cluster::start(&quarry_tests::Options::default());
+/// # let master = cluster.master.address.as_str();
+/// let client = Client::connect(World::real(Arc::new(NoKv)), ClientConfig::new([master])).await?;
 /// let mut writer = client.create("/hello", &CreateOptions::default()).await?;
 /// writer.write_all(b"hello").await?;
 /// let finished = writer.finish().await?;

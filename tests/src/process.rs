@@ -17,20 +17,20 @@ use nix::{
 
 use crate::wait;
 
-/// The directory of the binaries under test: where this test's own binary was built.
+/// A binary under test: from where this test's own binary was built, or for a documentation test, which is built
+/// elsewhere, from the workspace's target directory.
 ///
 /// # Panics
 /// When `name` was not built; `cargo build --workspace --bins` does that.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let mut dir = std::env::current_exe().expect("a running test has a path");
-    while dir.pop() {
-        let candidate = dir.join(name);
-        if candidate.is_file() {
-            return candidate;
-        }
-    }
-    panic!("{name} is not built; run `cargo build --workspace --bins` first (scripts/test does)");
+    let own = std::env::current_exe().expect("a running test has a path");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(workspace, PathBuf::from).join("debug");
+    let found = own.ancestors().skip(1).chain([target.as_path()]).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built; run `cargo build --workspace --bins` first (scripts/test does)")
+    })
 }
 
 /// A server process. Dropping it kills the process.

@@ -9,6 +9,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use quarry_types::limits;
 
+/// Log lines unless told otherwise: openraft tells its whole state at `info`.
+const LOG: &str = "info,openraft=warn";
+
 /// A format for log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -122,7 +125,7 @@ pub fn resolve(origins: &[Settings], faults: Vec<String>) -> Result<MasterConfig
         lease: resolver.duration("lease", limits::LEASE),
         session: resolver.duration("session", limits::SESSION),
         log_format: resolver.log_format(),
-        log: resolver.text("log").unwrap_or_else(|| "info".into()),
+        log: resolver.text("log").unwrap_or_else(|| LOG.into()),
         data,
     };
     if config.lease >= config.session {
@@ -190,7 +193,7 @@ impl MasterConfig {
             lease: limits::LEASE,
             session: limits::SESSION,
             log_format: LogFormat::Human,
-            log: "info".into(),
+            log: LOG.into(),
         }
     }
 

@@ -93,7 +93,7 @@ struct RunArgs {
     /// Log lines for people (human) or programs (json) [default: human]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Which log lines, like `info` or `quarry_master=debug` [default: info]
+    /// Which log lines, like `info` or `quarry_master=debug` [default: info,openraft=warn]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }

@@ -26,7 +26,7 @@ const WINDOW: u64 = 8 << 20;
 
 /// Kills the server at `position` of the pipeline while bytes flow.
 fn kill_in_put(position: usize) {
-    let master_args = ["--log", "quarry_master=debug,info"].map(String::from).to_vec();
+    let master_args = ["--log", "quarry_master=debug,info,openraft=warn"].map(String::from).to_vec();
     let mut cluster = Cluster::start(&Options { chunkservers: 4, master_args, ..Options::default() });
     let (local, back) = (cluster.path("local"), cluster.path("back"));
     let sha = data::file(&local, 7, LENGTH);

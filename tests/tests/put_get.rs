@@ -1,8 +1,8 @@
 //! Files go in and come out identical.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use quarry_tests::{Cluster, Options, data};
+use quarry_tests::{Cluster, Options, data, wait};
 
 /// Bytes around every edge of a block and of a chunk.
 const EDGES: &[u64] = &[0, 1, 65_535, 65_536, 65_537, (64 << 20) - 1, 64 << 20, (64 << 20) + 1];
@@ -111,8 +111,11 @@ fn fewer_copies_than_wanted_are_said() {
     let out = quarry_tests::cli::run_with_input(&cluster.master.address, &["put", "-", "/f"], b"bytes");
     assert_eq!(out.code, 0, "{}", out.stderr);
     assert!(out.stderr.contains("warning") && out.stderr.contains('2') && out.stderr.contains('3'), "{}", out.stderr);
-    let status = cluster.status();
-    assert_eq!(status["totals"]["under_replicated"], 1, "{status}");
+    // The master counts chunks at most every so often.
+    wait::until("status to show it", Duration::from_secs(30), || {
+        let status = cluster.status();
+        if status["totals"]["under_replicated"] == 1 { Ok(()) } else { Err(status.to_string()) }
+    });
     let one = quarry_tests::cli::run_with_input(&cluster.master.address, &["put", "--replicas", "1", "-", "/g"], b"x");
     assert_eq!((one.code, one.stderr.contains("warning")), (0, false), "{}", one.stderr);
 }

@@ -95,7 +95,8 @@ impl Shared {
             match record.state {
                 ReplicaState::Quarantined => {}
                 _ if record.state == ReplicaState::Open || !record.durable => {
-                    if self.recover_open(&replica, &mut inner)? {
+                    let fenced = self.recover_open(&replica, &mut inner)?;
+                    if fenced {
                         recovered = recovered.replica(replica.chunk, &inner.record);
                     }
                 }

@@ -1,29 +1,36 @@
 //! The simulated world: a master, three chunkservers and a client in one process, on simulated network, disks, clocks
 //! and chance. A seed decides everything, so that a run that failed can be had again.
+//!
+//! | variable | means | default |
+//! |---|---|---|
+//! | `QUARRY_SIM_SEED` | the first seed | 7 |
+//! | `QUARRY_SIM_SEEDS` | how many seeds, counted up from there | few |
+//! | `QUARRY_SIM_TRACE` | where `one_put` and `one_chaos`, run by themselves, leave their trace | nowhere |
 
 mod sim;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use quarry_tests::data;
 
-/// Where the run in a process of its own finds its seed, and where it leaves its trace.
 const SEED: &str = "QUARRY_SIM_SEED";
+const SEEDS: &str = "QUARRY_SIM_SEEDS";
 const TRACE: &str = "QUARRY_SIM_TRACE";
 
-/// Runs a seed in a process of its own: what a process did before must not be able to matter.
-fn run(seed: u64, trace: &Path) -> String {
+/// Runs a seed of the ignored test `what` in a process of its own: what a process did before must not be able to matter.
+fn run(what: &str, seed: u64, trace: &Path) -> String {
     let output = Command::new(std::env::current_exe().expect("this test has a path"))
-        .args(["one_run", "--exact", "--ignored", "--nocapture"])
+        .args([what, "--exact", "--ignored", "--nocapture"])
         .env(SEED, seed.to_string())
         .env(TRACE, trace)
         .output()
         .expect("this test can be run");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "seed {seed}: {}{}", said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{what}, seed {seed}: {}{}", said(&output.stdout), said(&output.stderr));
     std::fs::read_to_string(trace).expect("the run left its trace")
 }
 
@@ -36,25 +43,58 @@ fn difference(one: &str, other: &str) -> String {
     format!("line {}:\n{before}\n- {}\n+ {}", same + 1, at(&one), at(&other))
 }
 
-#[test]
-fn a_put_survives_a_crash_and_two_runs_of_a_seed_are_byte_identical() {
-    let seed = data::seed(SEED, 7);
+/// As many seeds as asked for, or `few`.
+fn seeds(few: u64) -> std::ops::Range<u64> {
+    let count = std::env::var(SEEDS).map_or(few, |text| text.parse().expect("a count is a number"));
+    let first = data::seed(SEED, 7);
+    first..first + count
+}
+
+/// Runs a seed twice; the runs must not differ in anything. Returns the trace.
+fn run_twice(what: &str, seed: u64) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let first = run(seed, &dir.path().join("first"));
-    let second = run(seed, &dir.path().join("second"));
-    assert!(first == second, "two runs of seed {seed} differ at {}", difference(&first, &second));
-    let packets = first.lines().filter(|line| line.contains(quarry_env_sim::net::TRACE)).count();
-    assert!(packets > 500, "the trace holds only {packets} events of the network");
-    let other = run(seed.wrapping_add(1), &dir.path().join("other"));
-    assert!(first != other, "the seed decides nothing");
+    let first = run(what, seed, &dir.path().join("first"));
+    let second = run(what, seed, &dir.path().join("second"));
+    assert!(first == second, "{what}: two runs of seed {seed} differ at {}", difference(&first, &second));
+    first
 }
 
 #[test]
-#[ignore = "run by the test above, each seed in a process of its own"]
-fn one_run() {
+fn a_put_survives_a_crash_and_two_runs_of_a_seed_are_byte_identical() {
+    let mut traces = BTreeSet::new();
+    for seed in seeds(3) {
+        let trace = run_twice("one_put", seed);
+        for target in [quarry_env_sim::net::TRACE, quarry_env_sim::disk::TRACE] {
+            let events = trace.lines().filter(|line| line.contains(target)).count();
+            assert!(events > 500, "seed {seed}: the trace holds only {events} events of {target}");
+        }
+        assert!(traces.insert(trace), "seed {seed} decides nothing");
+    }
+}
+
+#[test]
+fn s1_what_was_acknowledged_survives_whatever_fails() {
+    for seed in seeds(3) {
+        run_twice("one_chaos", seed);
+    }
+}
+
+fn one(run: impl FnOnce(u64)) {
     let seed = data::seed(SEED, 7);
     if let Some(path) = std::env::var_os(TRACE).map(PathBuf::from) {
         sim::trace::start(&path);
     }
-    sim::put_and_get_through_a_crash(seed);
+    run(seed);
+}
+
+#[test]
+#[ignore = "run by a test above, each seed in a process of its own"]
+fn one_put() {
+    one(sim::put_and_get_through_a_crash);
+}
+
+#[test]
+#[ignore = "run by a test above, each seed in a process of its own"]
+fn one_chaos() {
+    one(sim::chaos::work_through_chaos);
 }

@@ -349,14 +349,19 @@ impl Engine {
     fn go_on_from(&mut self, permit: &Permit, sums: &Sums, sealed: &v1::SealChunkReply) -> Result<(), ClientError> {
         let end = permit.offset.saturating_add(sealed.length);
         let doing = self.doing();
-        let corrupt = |message: String| ClientError::new(ErrorCode::Corrupt, doing, message);
+        let corrupt = |message: String| ClientError::new(ErrorCode::Corrupt, doing.clone(), message);
         let (chunk, length) = (permit.chunk, sealed.length);
-        if end < self.window.start() || end > self.window.sent() {
-            let (acked, sent) = (self.window.start().saturating_sub(permit.offset), self.window.sent() - permit.offset);
-            return Err(corrupt(format!(
-                "chunk {chunk} was sealed at {length} bytes, but {acked} of the {sent} sent were acknowledged and are no \
-                 longer held here; write the file again"
-            )));
+        let sent = self.window.sent().saturating_sub(permit.offset);
+        if end > self.window.sent() {
+            return Err(corrupt(format!("chunk {chunk} was sealed at {length} bytes, but only {sent} were sent")));
+        }
+        if end < self.window.start() {
+            let acked = self.window.start().saturating_sub(permit.offset);
+            let message = format!(
+                "chunk {chunk} was sealed at {length} bytes: all its members failed and lost what they had not synced; \
+                 {acked} of the {sent} bytes sent were acknowledged and are no longer held here; write the file again"
+            );
+            return Err(ClientError::new(ErrorCode::PipelineBroken, doing, message));
         }
         let (known, crc) = sums.known_prefix(length);
         let crc = self.window.extend_crc(crc, permit.offset + known, end);

@@ -51,7 +51,13 @@ pub fn decide(
     let mut preferred: Vec<&Receipt> = from_members.iter().copied().filter(|r| !r.restarted).collect();
     if preferred.is_empty() {
         let all_answered = members.iter().all(|m| from_members.iter().any(|r| r.server == *m));
-        if durability == Durability::Buffered && !all_answered && unreachable_for < SEAL_WAIT {
+        // Another member may hold what these lost. What was flushed is on all of them, so where durability is
+        // `sealed` the others get until they are dead: long enough for those who are just finding a new master.
+        let given_up = match durability {
+            Durability::Sealed => !unreachable_for.is_zero(),
+            Durability::Buffered => unreachable_for >= SEAL_WAIT,
+        };
+        if !all_answered && !given_up {
             return SealDecision::Wait(WaitReason::OnlyRestarted);
         }
         preferred.clone_from(&from_members);
@@ -136,9 +142,18 @@ mod tests {
         let wait = SealDecision::Wait(WaitReason::OnlyRestarted);
         assert_eq!(decide(Durability::Buffered, &members(), &receipts, NOW), wait);
         assert_eq!(decide(Durability::Buffered, &members(), &receipts, SEAL_WAIT), seal(10, &[1]));
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), seal(10, &[1]));
         let all = [restarted(1, 10), restarted(2, 20), restarted(3, 20)];
         assert_eq!(decide(Durability::Buffered, &members(), &all, NOW), seal(10, &[1]), "nobody is left to wait for");
+    }
+
+    #[test]
+    fn where_only_restarted_members_answer_sealed_chunks_wait_until_the_others_are_dead() {
+        let receipts = [restarted(1, 10), restarted(2, 20)];
+        let wait = SealDecision::Wait(WaitReason::OnlyRestarted);
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), wait);
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, Duration::from_millis(1)), seal(10, &[1]));
+        let all = [restarted(1, 10), restarted(2, 20), restarted(3, 20)];
+        assert_eq!(decide(Durability::Sealed, &members(), &all, NOW), seal(10, &[1]));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A cluster in one process, and what happens to it.
 
+pub mod chaos;
+mod cluster;
 pub mod trace;
+mod worker;
 
 use std::{
     path::Path,
@@ -12,20 +15,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use quarry_chunkserver::{
-    server::{Chunkserver, ChunkserverConfig},
-    store::DirConfig,
-};
-use quarry_chunkserver_core::Durability;
+use cluster::{MASTER, Machines, Outcome, builder, master_config};
 use quarry_client::{Client, ClientConfig, CreateOptions};
 use quarry_env_sim::SimMachine;
-use quarry_master::{InitConfig, Master, MasterConfig, init};
 use quarry_tests::data;
-use quarry_types::ClusterKey;
+use quarry_types::limits;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const MASTER: &str = "master:9400";
 const SERVERS: [&str; 3] = ["chunk1", "chunk2", "chunk3"];
 /// Small, so that a run is fast and yet has many chunks.
 const CHUNK_BYTES: u64 = 512 << 10;
@@ -33,53 +28,6 @@ const CHUNK_BYTES: u64 = 512 << 10;
 const FILE_BYTES: usize = (4 << 20) + 12_345;
 /// What the client hands over at once.
 const PIECE_BYTES: usize = 100_000;
-
-fn builder(seed: u64) -> turmoil::Builder {
-    let mut builder = turmoil::Builder::new();
-    builder
-        .rng_seed(seed)
-        .enable_random_order()
-        .simulation_duration(Duration::from_secs(300))
-        .min_message_latency(Duration::from_micros(100))
-        .max_message_latency(Duration::from_millis(5));
-    builder
-}
-
-/// Creates the cluster on the master's disk.
-fn create(master: &SimMachine, seed: u64) -> ClusterKey {
-    let config = InitConfig { advertise: MASTER.into(), ..InitConfig::new("/master") };
-    let mut sim = builder(seed).build();
-    let machine = master.clone();
-    let key_file = config.key_file.clone();
-    sim.client("master", async move {
-        init::init(&machine.boot(), &config).await?;
-        Ok(())
-    });
-    sim.run().expect("the cluster is created");
-    let text = quarry_env::Disk::read_small(master.disk(), &key_file, 4096).expect("init left a key");
-    master.power_loss();
-    ClusterKey::from_file(&String::from_utf8_lossy(&text)).expect("a key")
-}
-
-async fn serve_master(machine: SimMachine) -> Outcome {
-    let config = MasterConfig { listen: MASTER.into(), advertise: Some(MASTER.into()), ..MasterConfig::new("/master") };
-    let master = Master::start(machine.boot(), config).await?;
-    Err(master.failed().await.into())
-}
-
-async fn serve_chunks(machine: SimMachine, name: &'static str, key: ClusterKey) -> Outcome {
-    let config = ChunkserverConfig {
-        dirs: vec![DirConfig { path: "/data".into(), capacity: None }],
-        key,
-        masters: vec![MASTER.into()],
-        listen: format!("{name}:9410"),
-        advertise: Some(format!("{name}:9410")),
-        rack: format!("rack of {name}"),
-        durability: Durability::Sealed,
-    };
-    let _running = Chunkserver::start(machine.boot(), config).await?;
-    std::future::pending().await
-}
 
 /// How far the client is; the simulation's loop looks at it between steps.
 #[derive(Default)]
@@ -131,15 +79,9 @@ async fn put_and_get(machine: SimMachine, seed: u64, progress: Arc<Progress>) ->
 
 /// Puts a file of many chunks, cuts the power of a chunkserver half-way, gets the file back while that server restarts.
 pub fn put_and_get_through_a_crash(seed: u64) {
-    let master = SimMachine::new("master", seed);
-    let key = create(&master, seed);
-    let servers = SERVERS.map(|name| SimMachine::new(name, seed));
+    let machines = Machines::create(seed, &SERVERS, master_config(), limits::READER_GRACE);
     let mut sim = builder(seed).build();
-    sim.host("master", move || serve_master(master.clone()));
-    for (name, machine) in SERVERS.iter().zip(servers.clone()) {
-        let key = key.clone();
-        sim.host(*name, move || serve_chunks(machine.clone(), name, key.clone()));
-    }
+    machines.start(&mut sim);
     let progress = Arc::new(Progress::default());
     sim.client("client", put_and_get(SimMachine::new("client", seed), seed, Arc::clone(&progress)));
     let victim = usize::try_from(seed).expect("64 bits") % SERVERS.len();
@@ -147,8 +89,9 @@ pub fn put_and_get_through_a_crash(seed: u64) {
     while !sim.step().unwrap_or_else(|e| panic!("seed {seed}: {e}")) {
         if !crashed && progress.written.load(Ordering::Relaxed) > FILE_BYTES / 2 {
             crashed = true;
+            // In this order, so that what is dropped finds no disk to write to.
+            machines.servers[victim].1.power_loss();
             sim.crash(SERVERS[victim]);
-            servers[victim].power_loss();
         }
         if crashed && !bounced && progress.finished.load(Ordering::Relaxed) > 0 {
             bounced = true;
@@ -156,7 +99,7 @@ pub fn put_and_get_through_a_crash(seed: u64) {
         }
     }
     assert!(bounced, "seed {seed}: the put ended before the crash");
-    let chunks = servers.iter().flat_map(|s| s.disk().files()).filter(|f| is_chunk(&f.0)).count();
+    let chunks = machines.servers.iter().flat_map(|s| s.1.disk().files()).filter(|f| is_chunk(&f.0)).count();
     assert!(chunks >= 2 * FILE_BYTES / usize::try_from(CHUNK_BYTES).expect("small"), "only {chunks} chunk files");
 }
 

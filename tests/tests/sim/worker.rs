@@ -1,0 +1,463 @@
+//! A client at work while things fail: it knows of each of its files what must be there and what may be there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quarry_client::{
+    ChunkInfo, ChunkState, Client, ClientConfig, ClientError, CreateMode, CreateOptions, ErrorCode, ReplicaState,
+};
+use quarry_env::World;
+use quarry_env_sim::SimMachine;
+use quarry_tests::data;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::cluster::{MASTER, Outcome};
+
+/// What each worker does before it looks at what is left.
+const DEEDS: usize = 20;
+const FILE_BYTES_MAX: u64 = 700_000;
+const CHUNK_BYTES: u64 = 192 << 10;
+/// How long a healed cluster may take until everything can be read and nothing is left over.
+const HEAL_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Errors that a client may be given while servers are down.
+const PASSING: [ErrorCode; 8] = [
+    ErrorCode::Busy,
+    ErrorCode::NotEnoughServers,
+    ErrorCode::Unavailable,
+    ErrorCode::DeadlineExceeded,
+    ErrorCode::UnderReplicated,
+    ErrorCode::OutcomeUnknown,
+    ErrorCode::LeaseLost,
+    // All members of a chunk lost what was acknowledged and not flushed.
+    ErrorCode::PipelineBroken,
+];
+
+/// Contents that a file may have: `data` up to `at_least`, or further.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub data: Bytes,
+    pub at_least: usize,
+}
+
+/// Names and what may be there: one of `worlds`, with `None` for a name that is absent.
+#[derive(Debug)]
+struct Unsure {
+    names: Vec<String>,
+    worlds: Vec<Vec<Option<Known>>>,
+}
+
+/// What workers and the simulation tell one another.
+#[derive(Default)]
+pub struct Shared {
+    /// Workers that have done their deeds.
+    pub idle: AtomicUsize,
+    /// All is well again and stays so.
+    pub healed: AtomicBool,
+    /// Files of writers that die: name, whether creating it was answered, contents.
+    pub abandoned: Mutex<Vec<(String, bool, Known)>>,
+}
+
+struct Worker {
+    client: Client,
+    world: World,
+    rng: ChaCha8Rng,
+    dir: String,
+    made: u64,
+    sure: BTreeMap<String, Known>,
+    unsure: Vec<Unsure>,
+}
+
+impl Known {
+    fn whole(data: Bytes) -> Self {
+        Known { at_least: data.len(), data }
+    }
+
+    fn fits(&self, found: &[u8]) -> bool {
+        found.len() >= self.at_least && self.data.starts_with(found)
+    }
+}
+
+fn fits(expected: Option<&Known>, found: Option<&Bytes>) -> bool {
+    match (expected, found) {
+        (None, None) => true,
+        (Some(expected), Some(found)) => expected.fits(found),
+        _ => false,
+    }
+}
+
+fn describe(found: Option<&Bytes>) -> String {
+    found.map_or("nothing".into(), |bytes| format!("{} bytes, crc {:08x}", bytes.len(), crc32fast::hash(bytes)))
+}
+
+/// Fails unless `error` is one that may come while servers are down.
+fn passing(doing: &str, error: &ClientError) -> Outcome {
+    if PASSING.contains(&error.code()) {
+        return Ok(());
+    }
+    Err(format!("{doing}: {:?}: {error}", error.code()).into())
+}
+
+pub async fn connect(machine: &SimMachine) -> Result<(Client, World), ClientError> {
+    let world = machine.boot();
+    let config = ClientConfig {
+        chunk_bytes: CHUNK_BYTES,
+        deadline: Duration::from_secs(10),
+        stall: Duration::from_secs(2),
+        ..ClientConfig::new([MASTER])
+    };
+    Ok((Client::connect(world.clone(), config).await?, world))
+}
+
+/// A worker's life in the simulation.
+pub async fn work(name: &'static str, seed: u64, shared: Arc<Shared>) -> Outcome {
+    let (client, world) = connect(&SimMachine::new(name, seed)).await?;
+    let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::from(crc32fast::hash(name.as_bytes())));
+    let dir = format!("/{name}");
+    let mut worker = Worker { client, world, rng, dir, made: 0, sure: BTreeMap::new(), unsure: Vec::new() };
+    for _ in 0..DEEDS {
+        worker.deed().await?;
+    }
+    shared.idle.fetch_add(1, Ordering::Relaxed);
+    while !shared.healed.load(Ordering::Relaxed) {
+        worker.world.clock.sleep(Duration::from_millis(50)).await;
+    }
+    worker.check_all(&shared).await
+}
+
+/// Writes visible files, flushing now and then, until it is killed.
+pub async fn write_until_killed(machine: SimMachine, seed: u64, shared: Arc<Shared>) -> Outcome {
+    let (client, world) = connect(&machine).await?;
+    let mut rng = ChaCha8Rng::seed_from_u64(world.random.next_u64());
+    loop {
+        let path = format!("/abandoned/{:x}", world.random.next_u64());
+        let known = Known { data: data::bytes(seed ^ rng.random::<u64>(), 400_000).into(), at_least: 0 };
+        let at = {
+            let mut abandoned = shared.abandoned.lock().expect("no panic");
+            abandoned.push((path.clone(), false, known.clone()));
+            abandoned.len() - 1
+        };
+        let note = |flushed: usize| {
+            let mut abandoned = shared.abandoned.lock().expect("no panic");
+            abandoned[at].1 = true;
+            abandoned[at].2.at_least = flushed;
+        };
+        let options = CreateOptions { mode: CreateMode::Visible, parents: true, ..CreateOptions::default() };
+        let outcome: Result<(), ClientError> = async {
+            let mut writer = client.create(&path, &options).await?;
+            note(0);
+            let mut at = 0;
+            while at < known.data.len() {
+                let to = (at + rng.random_range(1..60_000)).min(known.data.len());
+                writer.write_bytes(known.data.slice(at..to)).await?;
+                at = to;
+                if rng.random_bool(0.3) {
+                    writer.flush_durable().await?;
+                    note(at);
+                }
+                world.clock.sleep(Duration::from_millis(rng.random_range(0..300))).await;
+            }
+            writer.finish().await?;
+            note(at);
+            Ok(())
+        }
+        .await;
+        if let Err(error) = outcome {
+            tracing::info!(path, %error, "a write failed");
+            passing(&path, &error)?;
+        }
+    }
+}
+
+impl Worker {
+    async fn deed(&mut self) -> Outcome {
+        self.world.clock.sleep(Duration::from_millis(self.rng.random_range(0..500))).await;
+        let some = (!self.sure.is_empty()).then(|| self.rng.random_range(0..self.sure.len()));
+        let some = some.and_then(|n| self.sure.keys().nth(n).cloned());
+        match (self.rng.random_range(0..12), some) {
+            (0..=2, _) | (_, None) => self.put(None).await,
+            (3, Some(name)) => self.put(Some(name)).await,
+            (4..=6, _) => self.stream().await,
+            (7..=8, Some(name)) => self.append(name).await,
+            (9, Some(name)) => self.rename(name).await,
+            (10, Some(name)) => self.remove(name).await,
+            (_, Some(name)) => self.get(&name).await,
+        }
+    }
+
+    fn new_name(&mut self) -> String {
+        self.made += 1;
+        format!("{}/{}", self.dir, self.made)
+    }
+
+    fn new_data(&mut self) -> Bytes {
+        let length = data::length(&mut self.rng, FILE_BYTES_MAX);
+        data::bytes(self.rng.random(), usize::try_from(length).expect("small")).into()
+    }
+
+    /// What failed may still take effect later: the names are left alone until the end.
+    fn give_up(&mut self, error: &ClientError, names: Vec<String>, worlds: Vec<Vec<Option<Known>>>) -> Outcome {
+        tracing::info!(?names, %error, "failed");
+        passing(&names.join(" "), error)?;
+        for name in &names {
+            self.sure.remove(name);
+        }
+        self.unsure.push(Unsure { names, worlds });
+        Ok(())
+    }
+
+    async fn put(&mut self, over: Option<String>) -> Outcome {
+        let before = over.as_ref().and_then(|name| self.sure.get(name).cloned());
+        let name = over.unwrap_or_else(|| self.new_name());
+        let data = self.new_data();
+        let options = CreateOptions { parents: true, ..CreateOptions::default() };
+        let outcome = self.write_all(&name, &options, &data).await;
+        tracing::info!(name, length = data.len(), ok = outcome.is_ok(), "put");
+        let known = Known::whole(data);
+        match outcome {
+            Ok(()) => {
+                self.sure.insert(name, known);
+                Ok(())
+            }
+            Err(error) => self.give_up(&error, vec![name], vec![vec![before], vec![Some(known)]]),
+        }
+    }
+
+    async fn write_all(&mut self, name: &str, options: &CreateOptions, data: &Bytes) -> Result<(), ClientError> {
+        let mut writer = self.client.create(name, options).await?;
+        let mut at = 0;
+        while at < data.len() {
+            let to = (at + self.rng.random_range(1..100_000)).min(data.len());
+            writer.write_bytes(data.slice(at..to)).await?;
+            at = to;
+            if self.rng.random_bool(0.2) {
+                self.world.clock.sleep(Duration::from_millis(self.rng.random_range(0..400))).await;
+            }
+        }
+        let finished = writer.finish().await?;
+        assert!(data.is_empty() || finished.fewest_replicas >= 2, "S1: {finished:?}");
+        Ok(())
+    }
+
+    async fn stream(&mut self) -> Outcome {
+        let (name, data) = (self.new_name(), self.new_data());
+        let options = CreateOptions { mode: CreateMode::Visible, parents: true, ..CreateOptions::default() };
+        match self.client.create(&name, &options).await {
+            Ok(writer) => self.grow(name, writer, Bytes::new(), data).await,
+            Err(error) => {
+                let empty = Known::whole(Bytes::new());
+                self.give_up(&error, vec![name], vec![vec![None], vec![Some(empty)]])
+            }
+        }
+    }
+
+    async fn append(&mut self, name: String) -> Outcome {
+        let Some(Known { data: before, .. }) = self.sure.get(&name).cloned() else { return Ok(()) };
+        let data = self.new_data();
+        match self.client.append(&name).await {
+            Ok(writer) => self.grow(name, writer, before, data).await,
+            Err(error) => self.give_up(&error, vec![name], vec![vec![Some(Known::whole(before))]]),
+        }
+    }
+
+    /// Writes `more` behind `before`, flushing now and then.
+    async fn grow(
+        &mut self,
+        name: String,
+        mut writer: quarry_client::FileWriter,
+        before: Bytes,
+        more: Bytes,
+    ) -> Outcome {
+        let mut known = Known { data: [&before[..], &more[..]].concat().into(), at_least: before.len() };
+        let outcome: Result<(), ClientError> = async {
+            let mut at = 0;
+            while at < more.len() {
+                let to = (at + self.rng.random_range(1..100_000)).min(more.len());
+                writer.write_bytes(more.slice(at..to)).await?;
+                at = to;
+                if self.rng.random_bool(0.2) {
+                    writer.flush_durable().await?;
+                    known.at_least = before.len() + at;
+                    self.world.clock.sleep(Duration::from_millis(self.rng.random_range(0..400))).await;
+                }
+            }
+            if self.rng.random_bool(0.1) {
+                return writer.abort().await.and(Err(ClientError::new(ErrorCode::Busy, "", "given up on purpose")));
+            }
+            writer.finish().await.map(|_| ())
+        }
+        .await;
+        tracing::info!(name, before = before.len(), more = more.len(), ok = outcome.is_ok(), "grown");
+        match outcome {
+            Ok(()) => {
+                self.sure.insert(name, Known::whole(known.data));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::info!(name, flushed = known.at_least, "S1 holds up to here");
+                self.give_up(&error, vec![name], vec![vec![Some(known)]])
+            }
+        }
+    }
+
+    async fn rename(&mut self, from: String) -> Outcome {
+        let (known, to) = (self.sure.get(&from).cloned(), self.new_name());
+        let outcome = self.client.rename(&from, &to, false).await;
+        tracing::info!(from, to, ok = outcome.is_ok(), "renamed");
+        match outcome {
+            Ok(_) => {
+                self.sure.remove(&from);
+                self.sure.extend(known.map(|known| (to, known)));
+                Ok(())
+            }
+            Err(error) => self.give_up(&error, vec![from, to], vec![vec![known.clone(), None], vec![None, known]]),
+        }
+    }
+
+    async fn remove(&mut self, name: String) -> Outcome {
+        let known = self.sure.get(&name).cloned();
+        let outcome = self.client.remove(&name, false, false).await;
+        tracing::info!(name, ok = outcome.is_ok(), "removed");
+        match outcome {
+            Ok(()) => {
+                self.sure.remove(&name);
+                self.unsure.push(Unsure { names: vec![name], worlds: vec![vec![None]] });
+                Ok(())
+            }
+            Err(error) => self.give_up(&error, vec![name], vec![vec![known], vec![None]]),
+        }
+    }
+
+    async fn get(&mut self, name: &str) -> Outcome {
+        let expected = self.sure.get(name);
+        match self.read(name).await {
+            Ok(found) if fits(expected, found.as_ref()) => Ok(()),
+            Ok(found) => Err(format!("{name} holds {}", describe(found.as_ref())).into()),
+            Err(error) => passing(name, &error),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Bytes>, ClientError> {
+        let mut reader = match self.client.open(name).await {
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut all = Vec::new();
+        while let Some(part) = reader.next_bytes().await? {
+            all.extend_from_slice(&part);
+        }
+        Ok(Some(all.into()))
+    }
+
+    /// Reads until something comes.
+    async fn read_healed(&self, name: &str) -> Result<Option<Bytes>, Box<dyn std::error::Error>> {
+        let from = self.world.clock.now();
+        loop {
+            match self.read(name).await {
+                Ok(found) => return Ok(found),
+                Err(error) if self.world.clock.now().since(from) > HEAL_DEADLINE => {
+                    return Err(format!("{name} cannot be read from a healed cluster: {error}").into());
+                }
+                Err(error) => passing(name, &error)?,
+            }
+            self.world.clock.sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn check_all(mut self, shared: &Shared) -> Outcome {
+        let sure = std::mem::take(&mut self.sure);
+        let mut all = std::mem::take(&mut self.unsure);
+        all.extend(sure.into_iter().map(|(name, known)| Unsure { names: vec![name], worlds: vec![vec![Some(known)]] }));
+        if self.dir == "/alice" {
+            for (name, created, known) in std::mem::take(&mut *shared.abandoned.lock().expect("no panic")) {
+                let absent = (!created).then(|| vec![None]);
+                let worlds = std::iter::once(vec![Some(known)]).chain(absent).collect();
+                all.push(Unsure { names: vec![name], worlds });
+            }
+        }
+        self.settle().await?;
+        for unsure in all {
+            self.check(&unsure).await?;
+        }
+        self.client.close().await?;
+        Ok(())
+    }
+
+    async fn check(&self, unsure: &Unsure) -> Outcome {
+        let mut found = Vec::new();
+        for name in &unsure.names {
+            found.push(self.read_healed(name).await?);
+        }
+        let fitting = |world: &&Vec<Option<Known>>| world.iter().zip(&found).all(|(e, f)| fits(e.as_ref(), f.as_ref()));
+        if unsure.worlds.iter().find(fitting).is_none() {
+            let found: Vec<_> = found.iter().map(|f| describe(f.as_ref())).collect();
+            let worlds: Vec<Vec<_>> = unsure.worlds.iter().map(|w| w.iter().map(expectation).collect()).collect();
+            return Err(format!("{:?} hold {found:?}, expected one of {worlds:?}", unsure.names).into());
+        }
+        // Of what was not acknowledged one replica may be all there is.
+        let promised =
+            matches!(&unsure.worlds[..], [only] if only.iter().flatten().all(|k| k.at_least == k.data.len()));
+        for (name, _) in unsure.names.iter().zip(&found).filter(|(_, found)| found.is_some()) {
+            self.check_chunks(name, if promised { 2 } else { 1 }).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every chunk of a file is sealed on at least so many servers.
+    async fn check_chunks(&self, name: &str, replicas: usize) -> Outcome {
+        let from = self.world.clock.now();
+        let good = |chunk: &ChunkInfo| {
+            let sealed = chunk.replicas.iter().filter(|r| r.state == ReplicaState::Sealed && r.reachable).count();
+            chunk.state == ChunkState::Sealed && sealed >= replicas
+        };
+        loop {
+            let info = self.client.stat(name).await?;
+            let chunks = self.client.chunks(&info).await?;
+            let Some(bad) = chunks.iter().find(|chunk| !good(chunk)) else { return Ok(()) };
+            if self.world.clock.now().since(from) > HEAL_DEADLINE {
+                return Err(format!("{name} has a chunk with less than {replicas} replicas: {bad:?}").into());
+            }
+            self.world.clock.sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until nothing is open, doomed, missing or corrupt.
+    async fn settle(&self) -> Outcome {
+        let from = self.world.clock.now();
+        loop {
+            let said = match self.client.status().await {
+                Ok(status) => {
+                    let totals = status.totals.unwrap_or_default();
+                    let alive = status.chunkservers.iter().all(|server| server.state == "alive");
+                    if alive && totals.open + totals.doomed + totals.missing + totals.corrupt == 0 {
+                        return Ok(());
+                    }
+                    format!("{totals:?} {:?}", status.notices)
+                }
+                Err(error) => error.to_string(),
+            };
+            if self.world.clock.now().since(from) > HEAL_DEADLINE {
+                return Err(format!("a healed cluster does not settle: {said}").into());
+            }
+            self.world.clock.sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+fn expectation(known: &Option<Known>) -> String {
+    match known {
+        None => "nothing".into(),
+        Some(known) => {
+            let (least, most) = (known.at_least, known.data.len());
+            format!("{least} to {most} bytes, crc {:08x} of all", crc32fast::hash(&known.data))
+        }
+    }
+}

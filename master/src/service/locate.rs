@@ -71,6 +71,7 @@ impl Service {
         chunks: &[ChunkView],
         remembered: &BTreeMap<ServerId, Server>,
     ) -> Vec<v1::ChunkInfo> {
+        let chance = self.shared.world.random.next_u64();
         let (soft, now) = (leading.soft(), self.shared.now());
         let info = |chunk: &ChunkView| {
             let record = &chunk.record;
@@ -84,7 +85,7 @@ impl Service {
                     state,
                 })
                 .collect();
-            replicas.sort_by_key(|found| found.rank(chunk.id));
+            replicas.sort_by_key(|found| found.rank(chunk.id, chance));
             v1::ChunkInfo {
                 chunk: chunk.id.0,
                 offset: record.offset,
@@ -107,9 +108,9 @@ struct Found {
 }
 
 impl Found {
-    /// Reachable before unreachable, good before bad, idle before busy; among equals each chunk prefers others, so that
-    /// readers of different chunks spread.
-    fn rank(&self, chunk: ChunkId) -> (bool, u8, bool, u32, u64) {
+    /// Reachable before unreachable, good before bad, idle before busy. Among equals chance decides, for each reader and
+    /// chunk: readers spread, and every replica is read at times. One that never is could be bad without being noticed.
+    fn rank(&self, chunk: ChunkId, chance: u64) -> (bool, u8, bool, u32, u64) {
         let state = match self.state {
             ReplicaState::Sealed => 0,
             ReplicaState::Fenced => 1,
@@ -117,7 +118,7 @@ impl Found {
             ReplicaState::Quarantined => 3,
         };
         let (high, low) = self.server.0.as_u64_pair();
-        let spread = (high ^ low ^ chunk.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let spread = (high ^ low ^ chunk.0 ^ chance).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (!self.reachable, state, !self.alive, self.load, spread)
     }
 }

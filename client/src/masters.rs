@@ -20,6 +20,8 @@ use crate::{ClientError, retry::Backoff};
 
 /// One attempt at a call; a master that does not answer within this is asked again, or another is.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
+/// No further attempt begins when less than this is left and a master has answered.
+const ATTEMPT_LEAST: Duration = Duration::from_millis(250);
 /// Hints followed without a pause: a leader may change on the way, but masters that point at each other must not spin.
 const HINTS_MAX: u32 = 3;
 
@@ -137,7 +139,9 @@ impl Masters {
             hints += u32::from(follow);
             self.turn_to(&target, next, answered);
             let pause = if follow { Duration::ZERO } else { backoff.pause(self.world.random.next_u64()) };
-            if self.world.clock.now().plus(pause) >= start.plus(deadline) {
+            // What a master answered says more than an attempt that cannot end in time.
+            let least = if answered { ATTEMPT_LEAST } else { Duration::ZERO };
+            if self.world.clock.now().plus(pause).plus(least) >= start.plus(deadline) {
                 return Err(CallFailed { error: gave_up(doing, deadline, error), sends });
             }
             if !pause.is_zero() {

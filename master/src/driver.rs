@@ -54,13 +54,13 @@ pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => {
-                shared.leading.send_replace(None);
+                shared.lead(None);
                 return;
             }
             () = lost => tracing::warn!(term, "this master leads no longer"),
             () = lead(&shared, term) => {}
         }
-        shared.leading.send_replace(None);
+        shared.lead(None);
     }
 }
 
@@ -81,7 +81,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         }
     };
     tracing::info!(term, epoch = %leading.leadership.epoch, lineage = leading.leadership.lineage.number, "this master leads");
-    shared.leading.send_replace(Some(leading.clone()));
+    shared.lead(Some(leading.clone()));
     tokio::join!(
         watch_health(shared, &leading),
         repeat(shared, "expiry", || expire::step(shared, &leading)),

@@ -89,7 +89,7 @@ impl Master {
             group,
             lease: config.lease,
             session: config.session,
-            leading: watch::Sender::new(None),
+            present: Mutex::default(),
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
         });
         let (stop, stopped) = watch::channel(false);
@@ -138,7 +138,7 @@ impl Master {
         }
         serving.abort();
         driver.abort();
-        self.shared.leading.send_replace(None);
+        self.shared.lead(None);
         self.shared.group.shutdown().await;
         tracing::info!("master stopped");
     }

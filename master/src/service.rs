@@ -63,7 +63,7 @@ impl Service {
 
     /// What an acknowledgement of this cluster's servers means: what the weakest of them means by it.
     pub fn durability(&self) -> v1::Durability {
-        let leading = self.shared.leading.borrow().clone();
+        let leading = self.shared.present();
         leading.map_or(v1::Durability::Sealed, |leading| durability(leading.soft().servers.durability()))
     }
 }

@@ -14,7 +14,7 @@ use quarry_master_core::{
     tables::ReadTables,
 };
 use quarry_types::{ChunkId, ClusterId, ClusterKey, ErrorCode, Leadership, NodeId, ServerId};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::Dispatch,
@@ -43,7 +43,7 @@ pub struct Shared {
     /// A session without a call ends after this.
     pub session: Duration,
     /// The present leadership; `None` while another master leads, or none.
-    pub leading: watch::Sender<Option<Arc<Leading>>>,
+    pub present: Mutex<Option<Arc<Leading>>>,
     /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
     pub running: Mutex<RunningClock>,
 }
@@ -58,6 +58,9 @@ pub struct Leading {
     pub dispatch: Arc<Dispatch>,
     /// No open chunk has an id below this.
     pub open_watermark: AtomicU64,
+    /// Cancelled when the leadership is over. Those who wait are woken in the order in which they came, which tokio's
+    /// `watch` leaves to chance.
+    pub ended: CancellationToken,
     soft: Mutex<Soft>,
 }
 
@@ -93,7 +96,8 @@ impl Leading {
             renewals: Renewals::default(),
             verifying: Verifying::default(),
         };
-        Leading { leadership, since, dispatch, open_watermark: AtomicU64::new(0), soft: Mutex::new(soft) }
+        let (open_watermark, ended) = (AtomicU64::new(0), CancellationToken::new());
+        Leading { leadership, since, dispatch, open_watermark, ended, soft: Mutex::new(soft) }
     }
 
     /// The soft state. Hold it for a few map operations, never over an await.
@@ -104,9 +108,22 @@ impl Leading {
 }
 
 impl Shared {
+    /// The present leadership, if there is one.
+    pub fn present(&self) -> Option<Arc<Leading>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the present leadership and begins another, or none.
+    pub fn lead(&self, leading: Option<Arc<Leading>>) {
+        let before = std::mem::replace(&mut *self.present.lock().unwrap_or_else(PoisonError::into_inner), leading);
+        if let Some(before) = before {
+            before.ended.cancel();
+        }
+    }
+
     /// The present leadership.
     pub fn leading(&self) -> Result<Arc<Leading>, Fault> {
-        if let Some(leading) = self.leading.borrow().clone() {
+        if let Some(leading) = self.present() {
             return Ok(leading);
         }
         let state = self.group.leader().borrow().clone();

@@ -1,6 +1,10 @@
 //! The simulated world: a master, three chunkservers and a client in one process, on simulated network, disks, clocks
 //! and chance. A seed decides everything, so that a run that failed can be had again.
 //!
+//! The put is the least that must hold. In the chaos two workers and a writer that dies again and again put, grow, append,
+//! rename, remove and get files while power fails, processes die, disks stop and links break; what was acknowledged is
+//! checked at the end. Every seed runs twice, each time in a process of its own, and both traces must be the same.
+//!
 //! | variable | means | default |
 //! |---|---|---|
 //! | `QUARRY_SIM_SEED` | the first seed | 7 |
@@ -76,6 +80,15 @@ fn a_put_survives_a_crash_and_two_runs_of_a_seed_are_byte_identical() {
 fn s1_what_was_acknowledged_survives_whatever_fails() {
     for seed in seeds(3) {
         run_twice("one_chaos", seed);
+    }
+}
+
+#[test]
+fn s1_a_flush_does_not_rest_on_a_single_replica() {
+    for seed in seeds(3) {
+        for gone in 0..3 {
+            sim::flush_with_members_gone(seed, gone);
+        }
     }
 }
 

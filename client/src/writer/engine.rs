@@ -57,6 +57,8 @@ pub(super) struct Engine {
     pipeline: Option<Pipeline>,
     /// Sealed by this writer, in file order.
     chunks: Vec<v1::ChunkRef>,
+    /// Sealed by the master on fewer replicas than wanted: the next flush asks whether they are enough.
+    weak: Vec<u64>,
     /// Sealed by the members; the master learns of it with the next call.
     seals: Vec<v1::SealedChunk>,
     /// What the file had before, and its CRC.
@@ -89,6 +91,7 @@ impl Engine {
             crc: base.1,
             pipeline: None,
             chunks: Vec::new(),
+            weak: Vec::new(),
             seals: Vec::new(),
             base,
             avoid: BTreeMap::new(),
@@ -279,8 +282,18 @@ impl Engine {
         }
     }
 
-    /// Sends everything and makes it durable. A seal does so as well.
+    /// Sends everything and makes it durable on every member, or on as many as a completion demands. A seal does so as
+    /// well, where enough members survived.
     async fn flush(&mut self) -> Result<(), ClientError> {
+        self.sync_members().await?;
+        while let Some(chunk) = self.weak.last().copied() {
+            self.seal_at_master(chunk, true).await?;
+            self.weak.pop();
+        }
+        Ok(())
+    }
+
+    async fn sync_members(&mut self) -> Result<(), ClientError> {
         while self.durable < self.window.end() {
             if self.window.unsent() > 0 {
                 self.send_one().await?;
@@ -323,7 +336,7 @@ impl Engine {
             let message = format!("nothing moved for {patience:?}; the last failure was: {}", error.message);
             return Err(ClientError::new(error.code, self.doing(), message));
         }
-        let sealed = self.seal_at_master(permit.chunk).await?;
+        let sealed = self.seal_at_master(permit.chunk, false).await?;
         let before = self.window.start();
         self.go_on_from(&permit, sums, &sealed)?;
         if self.window.start() == before {
@@ -333,10 +346,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn seal_at_master(&mut self, chunk: u64) -> Result<v1::SealChunkReply, ClientError> {
+    /// Has the master seal a chunk, if it has not yet; with `durable` it answers only once enough replicas are.
+    async fn seal_at_master(&mut self, chunk: u64, durable: bool) -> Result<v1::SealChunkReply, ClientError> {
         let doing = format!("sealing chunk {chunk} of {}", self.target.path);
         let (inode, lease) = (self.target.inode, self.target.lease.lease);
-        let make = |op| v1::SealChunkRequest { op: Some(op), inode, lease, chunk };
+        let make = |op| v1::SealChunkRequest { op: Some(op), inode, lease, chunk, durable };
         self.shared
             .sessions
             .mutate(&doing, make, |channel, request| {
@@ -373,6 +387,9 @@ impl Engine {
         }
         if sealed.length > 0 {
             self.chunks.push(v1::ChunkRef { chunk, offset: permit.offset, length, crc: sealed.crc });
+            if sealed.replicas < self.target.wanted {
+                self.weak.push(chunk);
+            }
         }
         self.durable = self.durable.max(end);
         self.release(end);

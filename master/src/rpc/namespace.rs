@@ -145,6 +145,7 @@ impl Namespace for NamespaceRpc {
                 lease: LeaseId(request.lease),
                 chunk: ChunkId(request.chunk),
                 deadline,
+                durable: request.durable,
             };
             let sealed = self.service.seal_chunk(call).await?;
             Ok(v1::SealChunkReply { length: sealed.length, crc: sealed.crc.0, replicas: sealed.replicas })

@@ -9,7 +9,7 @@ use quarry_master_core::{
     tables::ReadTables,
 };
 use quarry_proto::v1;
-use quarry_types::{ChunkId, ErrorCode};
+use quarry_types::{ChunkId, ErrorCode, LeaseId};
 
 use super::{Receipts, Service, check};
 use crate::{
@@ -58,16 +58,24 @@ impl Service {
                 Err(refused) => refused,
             };
             // This refusal is not remembered, and the seals that came with the command stay recorded.
-            if refused.code != ErrorCode::UnderReplicated || !self.await_replicas(&leading, &complete, until).await? {
+            let chunks = complete.chunks.iter().map(|c| c.chunk).collect();
+            if refused.code != ErrorCode::UnderReplicated
+                || !self.await_replicas(&leading, complete.lease, chunks, until).await?
+            {
                 return Err(refused);
             }
         }
     }
 
     /// Lets members confirm what they hold until every chunk has enough holders. `false`: time ran out before.
-    async fn await_replicas(&self, leading: &Leading, complete: &Complete, until: Instant) -> Result<bool, Fault> {
+    pub(super) async fn await_replicas(
+        &self,
+        leading: &Leading,
+        lease: LeaseId,
+        mut chunks: Vec<ChunkId>,
+        until: Instant,
+    ) -> Result<bool, Fault> {
         let min = self.shared.peek(|tables| query::settings(tables)).await?.min_replicas;
-        let mut chunks: Vec<ChunkId> = complete.chunks.iter().map(|c| c.chunk).collect();
         loop {
             chunks = self.short_of(min, chunks).await?;
             let Some(first) = chunks.first() else { return Ok(true) };
@@ -77,7 +85,7 @@ impl Service {
             }
             self.ask_members(leading, &chunks, until).await?;
             self.shared.world.clock.sleep(LOOK_PAUSE.min(until.since(self.shared.now()))).await;
-            let _renewed = self.renew(leading, complete.lease);
+            let _renewed = self.renew(leading, lease);
         }
     }
 

@@ -65,14 +65,12 @@ impl Link {
         first: v1::Beat,
         mut messages: impl Stream<Item = Result<v1::ServerMessage, Status>> + Unpin + Send,
     ) {
-        let mut leading = self.shared.leading.subscribe();
-        let ours = self.leading.leadership;
         let mut alive = self.beat(&first).await;
         while alive {
             let message = tokio::select! {
                 biased;
                 // Commands of an old leadership would be refused by now; the server has to register with the new one.
-                _ = leading.wait_for(|now| now.as_ref().is_none_or(|l| l.leadership != ours)) => break,
+                () = self.leading.ended.cancelled() => break,
                 () = self.outbox.closed() => break,
                 message = timeout(&*self.shared.world.clock, SILENCE_MAX, messages.next()) => message,
             };

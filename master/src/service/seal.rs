@@ -37,6 +37,8 @@ pub struct SealChunkCall {
     pub lease: LeaseId,
     /// The chunk.
     pub chunk: ChunkId,
+    /// Answer only when enough durable replicas hold it (S1).
+    pub durable: bool,
     /// How long to wait for members.
     pub deadline: Duration,
 }
@@ -62,7 +64,14 @@ impl Service {
             let why = format!("chunk {chunk} is not one of {}", call.inode);
             return Err(fault(ErrorCode::Mismatch, why));
         }
-        Sealer::new(self.shared.clone(), leading).seal(chunk, call.deadline).await
+        let until = self.shared.now().plus(call.deadline);
+        let at = Sealer::new(self.shared.clone(), leading.clone()).seal(chunk, call.deadline).await?;
+        let whole = at.length == 0 || !call.durable;
+        if whole || self.await_replicas(&leading, call.lease, vec![chunk], until).await? {
+            return Ok(at);
+        }
+        let why = format!("chunk {chunk} has too few durable replicas; start its chunkservers and try again");
+        Err(fault(ErrorCode::UnderReplicated, why))
     }
 }
 

@@ -74,11 +74,11 @@ impl Machines {
 }
 
 async fn serve_master(machine: SimMachine, config: MasterConfig) -> Outcome {
-    let why = match Master::start(machine.boot(), config).await {
-        Ok(master) => master.failed().await,
-        Err(error) => error.to_string(),
-    };
-    end(&machine, why).await
+    match Master::start(machine.boot(), config).await {
+        // It is not dropped: a machine without power says goodbye to nobody (and tonic would do so in random order).
+        Ok(master) => end(&machine, master.failed().await).await,
+        Err(error) => end(&machine, error.to_string()).await,
+    }
 }
 
 async fn serve_chunks(machine: SimMachine, name: &'static str, key: ClusterKey) -> Outcome {

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use cluster::{MASTER, Machines, Outcome, builder, master_config};
-use quarry_client::{Client, ClientConfig, CreateOptions};
+use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions, ErrorCode};
 use quarry_env_sim::SimMachine;
 use quarry_tests::data;
 use quarry_types::limits;
@@ -28,6 +28,8 @@ const CHUNK_BYTES: u64 = 512 << 10;
 const FILE_BYTES: usize = (4 << 20) + 12_345;
 /// What the client hands over at once.
 const PIECE_BYTES: usize = 100_000;
+/// Steps of the simulation, of a millisecond each, after which a piece is acknowledged.
+const STEPS_TO_ACK: u32 = 500;
 
 /// How far the client is; the simulation's loop looks at it between steps.
 #[derive(Default)]
@@ -105,4 +107,40 @@ pub fn put_and_get_through_a_crash(seed: u64) {
 
 fn is_chunk(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "chunk")
+}
+
+/// A flush whose chunk broke: what one member alone has durably is not enough, and what two have is.
+pub fn flush_with_members_gone(seed: u64, gone: usize) {
+    let machines = Machines::create(seed, &SERVERS, master_config(), limits::READER_GRACE);
+    let mut sim = builder(seed).build();
+    machines.start(&mut sim);
+    let progress = Arc::new(Progress::default());
+    let (noted, machine) = (Arc::clone(&progress), SimMachine::new("client", seed));
+    sim.client("client", async move {
+        let (client, world) = worker::connect(&machine).await?;
+        wait_for_servers(&client, &world).await?;
+        let options = CreateOptions { mode: CreateMode::Visible, ..CreateOptions::default() };
+        let mut writer = client.create("/file", &options).await?;
+        writer.write_bytes(data::bytes(seed, PIECE_BYTES).into()).await?;
+        // Long enough for the bytes to be acknowledged and the machines to go.
+        noted.written.store(PIECE_BYTES, Ordering::Relaxed);
+        world.clock.sleep(Duration::from_secs(1)).await;
+        let flushed = writer.flush_durable().await;
+        assert_eq!(flushed.is_ok(), gone < 2, "S1: {gone} of three members are gone: {flushed:?}");
+        if let Err(error) = flushed {
+            assert_eq!(error.code(), ErrorCode::UnderReplicated, "{error}");
+        }
+        Ok(())
+    });
+    let victim = usize::try_from(seed).expect("64 bits") % SERVERS.len();
+    let mut steps = 0;
+    while !sim.step().unwrap_or_else(|e| panic!("seed {seed}: {e}")) {
+        steps += u32::from(progress.written.load(Ordering::Relaxed) > 0);
+        if steps == STEPS_TO_ACK {
+            for server in (victim..victim + gone).map(|n| n % SERVERS.len()) {
+                machines.servers[server].1.power_loss();
+                sim.crash(SERVERS[server]);
+            }
+        }
+    }
 }

@@ -34,3 +34,14 @@ need_packages() {
 need_packages
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
+
+tools="$target/tools"
+export PATH="$tools/bin:$PATH"
+# Installs a tool that cargo can build, unless it is there: tool NAME VERSION
+tool() {
+    command -v "$1" >/dev/null && return
+    say "Installing $1 $2"
+    # A target directory of its own: the tool's build must not touch the workspace's.
+    CARGO_TARGET_DIR="$tools/target" cargo install --locked --quiet --root "$tools" --version "$2" "$1"
+    rm -rf "$tools/target"
+}

@@ -2,13 +2,13 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`open`], [`recover`] | bring the directories into service, and the replicas back from a crash |
-//! | [`create`], [`write`] | a replica's writing life |
-//! | [`fence`], [`commit`], [`remove`] | its ends: fenced, sealed, deleted; tombstones |
-//! | [`read`] | reads and checks |
-//! | [`adopt`] | which master is followed |
-//! | [`dir`], [`index`], [`file`], [`cache`] | one data directory, its index, one chunk file, files kept open |
-//! | [`replica`], [`shared`] | one replica in memory; what all operations share |
+//! | `open`, `recover` | bring the directories into service, and the replicas back from a crash |
+//! | `create`, `write` | a replica's writing life |
+//! | `fence`, `commit`, `remove` | its ends: fenced, sealed, deleted; tombstones |
+//! | `read` | reads and checks |
+//! | `adopt` | which master is followed |
+//! | `dir`, `index`, `file`, `cache` | one data directory, its index, one chunk file, files kept open |
+//! | `replica`, `shared` | one replica in memory; what all operations share |
 //! | [`sync_points`] | every sync, and what breaks without it |
 //!
 //! The work itself is written in blocking style; the methods of [`Store`] hand it to `World::blocking`. A replica's lock

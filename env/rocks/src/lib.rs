@@ -1,6 +1,6 @@
 //! Metadata stores in RocksDB.
 //!
-//! [`Rocks`] implements `quarry_env::KvFactory`. A [`Space`](quarry_env::Space) is a column family. This crate must not
+//! [`Rocks`] implements `quarry_env::KvFactory`. A [`quarry_env::Space`] is a column family. This crate must not
 //! know what is stored.
 //!
 //! | file | holds |

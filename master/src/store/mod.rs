@@ -12,11 +12,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `layout` | the names above, the format, and sweeping up what an interrupted step left |
-//! | `state` | [`State`]: the tables and how far they are applied, changed by one batch at a time |
-//! | `snapshot` | [`Snapshot`]: taking one, the newest one, installing one beside the old state |
-//! | `view` | [`View`]: reads of the state |
+//! | `state` | `State`: the tables and how far they are applied, changed by one batch at a time |
+//! | `snapshot` | `Snapshot`: taking one, the newest one, installing one beside the old state |
+//! | `view` | `View`: reads of the state |
 //!
-//! This module must not know Raft: how far the state is applied is a [`Mark`] whose meaning is `raft`'s.
+//! This module must not know Raft: how far the state is applied is a `Mark` whose meaning is `raft`'s.
 
 mod layout;
 mod snapshot;

@@ -1,10 +1,14 @@
 //! The client handle and everything it shares with its readers and writers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use quarry_env::World;
+use quarry_env::{World, clock::timeout};
 use quarry_types::{ErrorCode, ServerId};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, transport::Channel};
 
 use crate::{
@@ -19,6 +23,8 @@ use crate::{
 
 /// Complaints about replicas sent to the master at once; further ones are dropped, the next reader complains again.
 const COMPLAINTS_MAX: usize = 4;
+/// Closing waits this long for writers that were dropped.
+const WRITERS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A connection to a cluster. Cheap to clone; all clones share connections, session and limits.
 ///
@@ -68,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) first_byte: FirstByte,
     /// Complaints about replicas that are under way.
     pub(crate) complaints: Arc<Semaphore>,
+    /// The tasks that write files.
+    pub(crate) writers: TaskTracker,
 }
 
 impl Client {
@@ -100,6 +108,7 @@ impl Client {
             pool,
             buffers: Buffers::default(),
             breakers: Mutex::default(),
+            writers: TaskTracker::new(),
         };
         Ok(Client { shared: Arc::new(shared) })
     }
@@ -137,11 +146,16 @@ impl Client {
         FileReader::open(&self.shared, path).await
     }
 
-    /// Closes the session. Later mutations open another.
+    /// Closes the session. Later mutations open another. Writers that were dropped give their files up first.
     ///
     /// # Errors
     /// When no master answers; the session then ends by itself after a while.
     pub async fn close(&self) -> Result<(), ClientError> {
+        let writers = &self.shared.writers;
+        writers.close();
+        // Writers that are still in use fail as soon as their session is closed.
+        let _in_use = timeout(&*self.shared.world.clock, WRITERS_PATIENCE, writers.wait()).await;
+        writers.reopen();
         self.shared.sessions.close().await
     }
 }

@@ -16,9 +16,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use quarry_env::clock::timeout;
 use quarry_proto::v1;
 use quarry_types::{Crc32, ErrorCode, limits};
 use tokio::{
@@ -33,6 +35,8 @@ use crate::{
 };
 use engine::{Command, Engine, Target};
 
+/// A file that failed is given up within this, or by the master when the lease runs out.
+const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// Packets that wait for the engine.
 const INBOX: usize = 2;
 /// Bytes given at once that are passed on as they are instead of being copied into a packet.
@@ -162,7 +166,7 @@ impl FileWriter {
         let cancel = CancellationToken::new();
         let (abort_ended, aborted) = oneshot::channel();
         let engine = Engine::new(shared, target, base, inbox, Arc::clone(&counters));
-        tokio::spawn(drive(engine, cancel.clone(), Arc::clone(&failure), abort_ended));
+        shared.writers.spawn(drive(engine, cancel.clone(), Arc::clone(&failure), abort_ended));
         FileWriter {
             shared: Arc::clone(shared),
             path: path.into(),
@@ -356,30 +360,24 @@ async fn drive(
     let lost = engine.lease_lost();
     let written = tokio::select! {
         biased;
-        () = cancel.cancelled() => Ok(None),
+        () = cancel.cancelled() => Ok(false),
         () = lost => Err(engine.lease_error()),
         written = engine.run() => written,
     };
     let ended = match written {
         // Completion ends the lease, so its loss means nothing from here on.
-        Ok(Some(reply)) => tokio::select! {
+        Ok(true) => tokio::select! {
             biased;
             () = cancel.cancelled() => Ok(()),
             finished = engine.complete() => match finished {
-                Ok(finished) => {
-                    let _gone = reply.send(finished);
-                    return;
-                }
-                Err(error) => {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    drop(reply);
-                    Ok(())
-                }
+                Ok(finished) => return engine.finished(finished),
+                Err(error) => Err(error),
             },
         },
-        Ok(None) => Ok(()),
+        Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
+    let failed = ended.is_err();
     if let Err(error) = ended {
         let no_lease = error.code() == ErrorCode::LeaseLost;
         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -387,7 +385,12 @@ async fn drive(
             return;
         }
     }
-    let outcome = engine.abort().await;
+    // Whoever waits for the end learns of the failure after this: then its room is free again, unless no master answers.
+    let patience = if failed { ABORT_PATIENCE } else { engine.deadline() };
+    let outcome = match timeout(&*engine.clock(), patience, engine.abort()).await {
+        Ok(outcome) => outcome,
+        Err(elapsed) => Err(ClientError::new(ErrorCode::DeadlineExceeded, "giving a file up", elapsed.to_string())),
+    };
     if let Err(error) = &outcome {
         tracing::debug!(%error, "a file could not be given up; the master does so when its lease runs out");
     }

@@ -61,6 +61,11 @@ fn s8_when_all_chunkservers_are_full_puts_are_refused_clearly_and_work_resumes()
     assert!(said.contains("space") || said.contains("room") || said.contains("full"), "says why: {said}");
     assert_eq!(cluster.quarry(&["stat", "/large"]).code, 3, "nothing of it is visible");
     assert_eq!(cluster.quarry(&["cat", "/kept"]).ok(), kept, "nothing was lost");
+    // The put gave up what it had written; nobody waits for its lease, of a minute, to run out.
+    wait::until("the refused put to leave nothing", Duration::from_secs(20), || {
+        let chunks = &cluster.status()["totals"]["chunks"];
+        if *chunks == 1 { Ok(()) } else { Err(format!("{chunks} chunks")) }
+    });
     cluster.quarry(&["rm", "--now", "/kept"]).ok();
     // What the refused put had written is collected; then there is room again.
     wait::until("room", Duration::from_secs(120), || {

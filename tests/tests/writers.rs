@@ -6,9 +6,13 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use quarry_tests::{Cluster, Options, cli, data, wait};
 
-/// A put whose input the test feeds.
+/// A put or an append whose input the test feeds.
 fn put_from_pipe(cluster: &Cluster, args: &[&str]) -> std::process::Child {
     cli::command(&cluster.master.address, args)
         .stdin(Stdio::piped())
@@ -120,6 +124,24 @@ fn s4_a_put_whose_parent_was_removed_is_refused() {
     let out = cli::collect(putting);
     assert_ne!(out.code, 0, "the directory is gone");
     assert_eq!(cluster.quarry(&["ls", "/"]).text(), "");
+}
+
+#[test]
+fn an_interrupted_append_gives_the_file_back_at_once() {
+    let cluster = Cluster::start(&Options::default());
+    cli::run_with_input(&cluster.master.address, &["put", "-", "/f"], b"one").ok();
+    let mut interrupted = put_from_pipe(&cluster, &["append", "-", "/f"]);
+    let mut input = interrupted.stdin.take().expect("stdin is piped");
+    input.write_all(&data::bytes(1, 2 << 20)).expect("the append reads");
+    wait_for_open_chunk(&cluster);
+    let pid = Pid::from_raw(i32::try_from(interrupted.id()).expect("a pid fits"));
+    kill(pid, Signal::SIGINT).expect("it runs");
+    assert_eq!(cli::collect(interrupted).code, 130);
+    // Well below the lease of a minute.
+    let again = cli::run_with_input(&cluster.master.address, &["--timeout", "20s", "append", "-", "/f"], b"two");
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let back = cluster.quarry(&["cat", "/f"]).ok();
+    assert!(back.starts_with(b"one") && back.ends_with(b"two"), "{} bytes", back.len());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quarry_env::Instant;
+use quarry_env::{Clock, Instant};
 use quarry_proto::v1;
 use quarry_types::{Crc32, ErrorCode, ServerId, limits::WINDOW_BYTES};
 use tokio::sync::{mpsc, oneshot};
@@ -72,6 +72,10 @@ pub(super) struct Engine {
     failing_since: Option<Instant>,
     backoff: Backoff,
     counters: Arc<Counters>,
+    /// Who waits for a flush or for the end. They are answered, or dropped with the engine: by then it is known why it
+    /// failed, and what was written has been given up.
+    flushing: Option<oneshot::Sender<()>>,
+    finishing: Option<oneshot::Sender<Finished>>,
 }
 
 impl Engine {
@@ -100,11 +104,13 @@ impl Engine {
             failing_since: None,
             backoff: Backoff::default(),
             counters,
+            flushing: None,
+            finishing: None,
         }
     }
 
-    /// Writes until the handle ends the file or goes away.
-    pub(super) async fn run(&mut self) -> Result<Option<oneshot::Sender<Finished>>, ClientError> {
+    /// Writes until the handle ends the file or goes away. Whether it is to be completed.
+    pub(super) async fn run(&mut self) -> Result<bool, ClientError> {
         loop {
             let command = if self.window.unsent() > 0 {
                 self.send_one().await?;
@@ -116,16 +122,18 @@ impl Engine {
                 }
             };
             match command {
-                Inbox::Closed => return Ok(None),
+                Inbox::Closed => return Ok(false),
                 Inbox::Took(Command::Data(bytes)) => self.accept(bytes),
                 Inbox::Took(Command::Flush(reply)) => {
+                    self.flushing = Some(reply);
                     self.flush().await?;
                     // A handle that went away does not want to know.
-                    let _gone = reply.send(());
+                    let _gone = self.flushing.take().map(|reply| reply.send(()));
                 }
                 Inbox::Took(Command::Finish(reply)) => {
+                    self.finishing = Some(reply);
                     self.seal_last().await?;
-                    return Ok(Some(reply));
+                    return Ok(true);
                 }
             }
         }
@@ -433,6 +441,20 @@ impl Engine {
         let wanted = if reply.wanted == 0 { self.target.wanted } else { reply.wanted };
         let file = file(&doing, reply.file)?;
         Ok(Finished { file, fewest_replicas: reply.fewest_replicas, wanted, stats: self.counters.stats() })
+    }
+
+    /// How long a call may take without anything moving.
+    pub(super) fn deadline(&self) -> Duration {
+        self.shared.config.deadline
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.world.clock)
+    }
+
+    /// Tells who waits for the end.
+    pub(super) fn finished(&mut self, finished: Finished) {
+        let _gone = self.finishing.take().map(|reply| reply.send(finished));
     }
 
     /// Gives the file up.

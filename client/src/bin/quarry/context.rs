@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::{args::Global, error::Outcome, output::Notes, progress};
 
 /// Taking leave of the masters may take this long; a session that is not closed ends by itself.
-const LEAVE: Duration = Duration::from_secs(1);
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// What every verb gets.
 pub struct Context {

@@ -256,6 +256,10 @@ impl Target {
         };
         let temporary = path.with_file_name(format!(".quarry-get-{:016x}.tmp", world.random.next_u64()));
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+        // What is replaced keeps its permissions: what was private stays private.
+        if let Ok(replaced) = fs::metadata(&path) {
+            file.set_permissions(replaced.permissions()).map_err(failed)?;
+        }
         Ok(Target { world: world.clone(), file: Arc::new(file), path, temporary: Some(temporary) })
     }
 
@@ -272,6 +276,9 @@ impl Target {
             self.run(move || file.sync_all()).await?;
             fs::rename(temporary, &self.path).map_err(|error| CliError::file("write", &self.path, &error))?;
             self.temporary = None;
+            let directory =
+                self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+            self.run(move || OpenOptions::new().read(true).open(directory)?.sync_all()).await?;
         }
         Ok(())
     }

@@ -103,12 +103,10 @@ fn run_to_end(cli: Cli) -> Outcome {
         let context = Context::new(cli.global);
         let ended = tokio::select! {
             ended = run(&context, cli.verb) => ended,
-            // Dropping the command removes the temporary files that it was writing.
+            // Dropping the command removes the temporary files that it was writing, and gives up files in the cluster.
             interrupted = interrupted() => Err(interrupted),
         };
-        if !matches!(ended, Err(CliError { kind: Kind::Interrupted(_), .. })) {
-            context.leave().await;
-        }
+        context.leave().await;
         ended
     });
     runtime.shutdown_timeout(LINGER);

@@ -17,7 +17,6 @@ pub fn bars(wanted: bool) -> Option<MultiProgress> {
 #[derive(Clone)]
 pub struct Progress {
     bytes: ProgressBar,
-    total_known: bool,
 }
 
 impl Progress {
@@ -29,15 +28,12 @@ impl Progress {
         };
         let bar = shown(bars, length, template);
         bar.set_message(name.to_string());
-        Progress { bytes: bar, total_known: length.is_some() }
+        Progress { bytes: bar }
     }
 
     /// A tree, whose size shows only on the way.
     pub fn of_tree(bars: Option<&MultiProgress>) -> Progress {
-        Progress {
-            bytes: shown(bars, None, "{spinner} {prefix} files, {bytes} {bytes_per_sec} {wide_msg}"),
-            total_known: false,
-        }
+        Progress { bytes: shown(bars, None, "{spinner} {prefix} files, {bytes} {bytes_per_sec} {wide_msg}") }
     }
 
     /// So many bytes more are done.
@@ -53,13 +49,9 @@ impl Progress {
         }
     }
 
-    /// Takes the bar off the screen, or leaves it full where it has a total.
+    /// Takes the bar off the screen: what is printed next begins a line of its own.
     pub fn finish(&self) {
-        if self.total_known {
-            self.bytes.finish();
-        } else {
-            self.bytes.finish_and_clear();
-        }
+        self.bytes.finish_and_clear();
     }
 }
 

@@ -180,7 +180,7 @@ pub fn too_few(finished: &Finished) -> Option<String> {
     let few = finished.file.length > 0 && finished.stats.chunks > 0 && finished.fewest_replicas < finished.wanted;
     few.then(|| {
         format!(
-            "{} has {} of the {} copies wanted; see `quarry status`, the others are missing until more chunkservers take part",
+            "{} has {} of the {} copies wanted, and this release makes no further ones; when `quarry status` shows enough chunkservers alive, put it again",
             finished.file.path, finished.fewest_replicas, finished.wanted
         )
     })

@@ -197,9 +197,22 @@ fn parse(text: &str) -> Result<Stored, String> {
     }
 }
 
-/// The path from the root: servers outlive the directory that the command ran in.
+/// The path from the root, one and the same however it is spelled: servers outlive the directory that the command ran
+/// in, and are found again by the path in their command lines. What does not exist yet has no links in it.
 pub fn absolute(dir: &Path) -> Outcome<PathBuf> {
-    let dir = std::path::absolute(dir).map_err(|error| CliError::file("find", dir, &error))?;
+    let failed = |error| CliError::file("find", dir, &error);
+    let mut there = std::path::absolute(dir).map_err(failed)?;
+    let mut missing = Vec::new();
+    let dir = loop {
+        match (there.canonicalize(), there.file_name(), there.parent()) {
+            (Ok(found), _, _) => break missing.iter().rev().fold(found, |dir, name| dir.join(name)),
+            (Err(error), Some(name), Some(parent)) if error.kind() == std::io::ErrorKind::NotFound => {
+                missing.push(name.to_owned());
+                there = parent.to_path_buf();
+            }
+            (Err(error), _, _) => return Err(failed(error)),
+        }
+    };
     match dir.to_str() {
         Some(text) if !text.contains(',') => Ok(dir),
         // The servers' flags and their process list could not tell such a path from others.

@@ -14,6 +14,9 @@ use crate::{
     wait,
 };
 
+/// Tells who takes part in a chunk, among other things.
+const MASTER_LOG: &str = "quarry_master=debug,info,openraft=warn";
+
 /// What kind of cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -122,7 +125,7 @@ impl Cluster {
             .expect("quarry-master starts");
         assert!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));
         let mut args: Vec<String> =
-            ["run", "--data", &text(&data), "--key-file", &text(&key)].map(String::from).to_vec();
+            ["run", "--data", &text(&data), "--key-file", &text(&key), "--log", MASTER_LOG].map(String::from).to_vec();
         args.extend(options.master_args.iter().cloned());
         let master = Server::start("quarry-master", args, at("master.log"), data);
         let servers = (0..options.chunkservers)
@@ -172,6 +175,19 @@ impl Cluster {
     #[must_use]
     pub fn server_at(&self, address: &str) -> usize {
         self.servers.iter().position(|s| s.address == address).expect("a server of this cluster")
+    }
+
+    /// The members of the chunk that was granted last, in pipeline order.
+    ///
+    /// # Panics
+    /// When none was.
+    #[must_use]
+    pub fn members_granted_last(&self) -> Vec<usize> {
+        let log = self.master.log();
+        let line = log.lines().rev().find(|line| line.contains("chunk granted")).expect("a chunk was granted");
+        let rest = line.split("members=").nth(1).expect("the line names the members");
+        let members = rest.split_whitespace().next().unwrap_or_default();
+        members.trim_matches('"').split(',').map(|address| self.server_at(address)).collect()
     }
 
     /// Waits until `count` chunkservers are alive.

@@ -26,8 +26,7 @@ const WINDOW: u64 = 8 << 20;
 
 /// Kills the server at `position` of the pipeline while bytes flow.
 fn kill_in_put(position: usize) {
-    let master_args = ["--log", "quarry_master=debug,info,openraft=warn"].map(String::from).to_vec();
-    let mut cluster = Cluster::start(&Options { chunkservers: 4, master_args, ..Options::default() });
+    let mut cluster = Cluster::start(&Options { chunkservers: 4, ..Options::default() });
     let (local, back) = (cluster.path("local"), cluster.path("back"));
     let sha = data::file(&local, 7, LENGTH);
     let bytes = fs::read(&local).expect("it was just made");
@@ -41,8 +40,7 @@ fn kill_in_put(position: usize) {
     input.write_all(&bytes[..KILLED_AT]).expect("the put reads");
     // All but what the pipe and the put itself may hold back.
     wait_for_bytes(&cluster, 3 * (KILLED_AT as u64 - (2 << 20)));
-    let members = granted_members(&cluster);
-    let victim = cluster.server_at(&members[position]);
+    let victim = cluster.members_granted_last()[position];
     // Less than the chunk has room for, so that the chunk that breaks is this one.
     input.write_all(&bytes[KILLED_AT..KILLED_AT + (20 << 20)]).expect("the put reads");
     cluster.servers[victim].kill();
@@ -67,14 +65,6 @@ fn kill_in_put(position: usize) {
     assert_eq!((end, short), (LENGTH, 1), "one short sealed chunk, and one that goes on from its offset: {chunks}");
     cluster.quarry(&["get", "/f", text(&back)]).ok();
     assert_eq!(data::sums(&back).0, sha);
-}
-
-/// Addresses of the members of the chunk that was granted last, in pipeline order.
-fn granted_members(cluster: &Cluster) -> Vec<String> {
-    let log = cluster.master.log();
-    let line = log.lines().rev().find(|line| line.contains("chunk granted")).expect("a chunk was granted");
-    let members = line.split("members=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("its members");
-    members.trim_matches('"').split(',').map(String::from).collect()
 }
 
 #[test]

@@ -2,16 +2,24 @@
 
 mod file;
 mod sizes;
+mod times;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quarry_chunkserver_core::Durability;
-use quarry_types::{ClusterKey, limits::DATA_PORT};
+use quarry_chunkserver_core::{Durability, scrub::Pace};
+use quarry_types::{
+    ClusterKey,
+    limits::{CHUNKSERVER_HTTP_PORT, DATA_PORT},
+};
 
-use crate::{server::ChunkserverConfig, store::DirConfig};
+use crate::{scrub, server::ChunkserverConfig, store::DirConfig};
 
 pub use sizes::{parse_size, print_size};
+pub use times::{parse_duration, print_duration};
+
+/// Turns the HTTP port off.
+const NO_HTTP: &str = "none";
 
 /// Quarry's chunkserver: keeps chunks on the disks of one machine.
 #[derive(Debug, Parser)]
@@ -59,6 +67,15 @@ pub struct RunArgs {
     /// `sealed` makes data durable before it is acknowledged as such; `buffered` does not.
     #[arg(long, env = "QUARRY_CHUNKSERVER_DURABILITY", value_name = "sealed|buffered")]
     pub durability: Option<String>,
+    /// Where to serve /metrics, /healthz and /readyz, as HOST:PORT; port 0 lets the system choose, `none` turns it off.
+    #[arg(long, env = "QUARRY_CHUNKSERVER_HTTP", value_name = "HOST:PORT|none")]
+    pub http: Option<String>,
+    /// Every sealed replica is read again and verified once within this, like 14d.
+    #[arg(long, env = "QUARRY_CHUNKSERVER_SCRUB_PERIOD", value_name = "DURATION")]
+    pub scrub_period: Option<String>,
+    /// Most bytes per second to read for that, like 32MiB.
+    #[arg(long, env = "QUARRY_CHUNKSERVER_SCRUB_RATE", value_name = "SIZE")]
+    pub scrub_rate: Option<String>,
     /// How log lines look, on standard error.
     #[arg(long, env = "QUARRY_CHUNKSERVER_LOG_FORMAT", value_name = "human|json")]
     pub log_format: Option<String>,
@@ -96,6 +113,10 @@ pub struct Settings {
     pub rack: String,
     /// Whether flushes and seals are made durable.
     pub durability: Durability,
+    /// Where metrics and health are served, if anywhere.
+    pub http: Option<String>,
+    /// How fast sealed replicas are read again.
+    pub scrub: Pace,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -164,6 +185,18 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
             Durability::Sealed
         }
     };
+    let http = args.http.clone().unwrap_or_else(|| format!("127.0.0.1:{CHUNKSERVER_HTTP_PORT}"));
+    let http = (http != NO_HTTP).then_some(http);
+    if let Some(address) = &http {
+        check_address("--http", address, true, faults);
+    }
+    let mut pace = Pace { period: scrub::PERIOD, rate: scrub::RATE };
+    if let Some(text) = &args.scrub_period {
+        parse_duration(text).map_or_else(|e| faults.push(format!("--scrub-period {e}")), |found| pace.period = found);
+    }
+    if let Some(text) = &args.scrub_rate {
+        parse_size(text).map_or_else(|e| faults.push(format!("--scrub-rate {e}")), |found| pace.rate = found);
+    }
     let log_format = match args.log_format.as_deref() {
         None => LogFormat::Human,
         Some(text) => LogFormat::from_str(text, false).unwrap_or_else(|_| {
@@ -183,6 +216,8 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
         advertise: args.advertise.clone(),
         rack,
         durability,
+        http,
+        scrub: pace,
         log_format,
         log,
     })
@@ -249,6 +284,9 @@ impl Settings {
         }
         table.insert("rack".into(), text(&self.rack));
         table.insert("durability".into(), text(durability_name(self.durability)));
+        table.insert("http".into(), text(self.http.as_deref().unwrap_or(NO_HTTP)));
+        table.insert("scrub_period".into(), text(&print_duration(self.scrub.period)));
+        table.insert("scrub_rate".into(), text(&print_size(self.scrub.rate)));
         table.insert("log_format".into(), text(if self.log_format == LogFormat::Json { "json" } else { "human" }));
         table.insert("log".into(), text(&self.log));
         table.to_string()
@@ -265,6 +303,8 @@ impl Settings {
             advertise: self.advertise,
             rack: self.rack,
             durability: self.durability,
+            scrub: self.scrub,
+            http: self.http,
         }
     }
 }
@@ -292,11 +332,13 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_what_is_printed_reads_back() {
-        let args = parse(&format!("{GOOD} --config /c"));
-        let file = "rack = \"r2\"\ndurability = \"buffered\"\nadvertise = \"there:9\"\n";
+        let args = parse(&format!("{GOOD} --config /c --http none --scrub-period 10s"));
+        let file = "rack = \"r2\"\nscrub_rate = \"1MiB\"\nscrub_period = \"1d\"\ndurability = \"buffered\"\nadvertise = \"there:9\"\n";
         let found = settings(&args, |_| Ok(file.into())).unwrap();
         assert_eq!((found.rack.as_str(), found.durability), ("r1", Durability::Buffered));
         assert_eq!(found.dirs[1].capacity, Some(5_000_000_000));
+        let pace = Pace { period: std::time::Duration::from_secs(10), rate: 1 << 20 };
+        assert_eq!((found.scrub, &found.http), (pace, &None));
         let printed = found.print();
         let again = settings(&parse("quarry-chunkserver run --config /c"), |_| Ok(printed.clone())).unwrap();
         assert_eq!(again.print(), printed);
@@ -307,10 +349,12 @@ mod tests {
     fn every_fault_is_told_at_once() {
         let args =
             parse("quarry-chunkserver run --data /a --capacity huge --masters nonsense --listen 0.0.0.0:1 --config /c");
-        let file = "rakc = \"r\"\ndurability = \"maybe\"\nlog_format = 3\n";
+        let file = "rakc = \"r\"\ndurability = \"maybe\"\nlog_format = 3\nscrub_period = \"often\"\nscrub_rate = \"fast\"\nhttp = \"web\"\n";
         let ConfigError(faults) = settings(&args, |_| Ok(file.into())).unwrap_err();
         let all = faults.join("\n");
-        for part in ["rakc", "maybe", "log_format", "huge", "nonsense", "--key-file", "--advertise"] {
+        for part in
+            ["rakc", "maybe", "log_format", "huge", "nonsense", "--key-file", "--advertise", "often", "fast", "web"]
+        {
             assert!(all.contains(part), "{part} is missing in:\n{all}");
         }
     }

@@ -19,7 +19,9 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 /// Threads for blocking work: disks, checksums of stored data, the index.
-const BLOCKING_THREADS_MAX: usize = 32;
+/// More than the reads, writes and orders that can be
+/// under way at once, so that those which a hanging disk holds up leave some for the others.
+const BLOCKING_THREADS_MAX: usize = 192;
 /// Longest settings or key file, in bytes.
 const SMALL_FILE_BYTES: usize = 1 << 20;
 /// Wrong usage or settings.
@@ -69,7 +71,9 @@ async fn run(world: World, settings: Settings, key: ClusterKey) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let said = writeln!(io::stdout(), "listening on {}", server.listening()).and_then(|()| io::stdout().flush());
+    let http = server.http().map(|address| format!("http on {address}\n")).unwrap_or_default();
+    // The data port last: who waits for its line has seen the other.
+    let said = writeln!(io::stdout(), "{http}listening on {}", server.listening()).and_then(|()| io::stdout().flush());
     if let Err(e) = said {
         info!("nobody reads standard output: {e}");
     }

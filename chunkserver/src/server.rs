@@ -4,13 +4,14 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use quarry_chunkserver_core::Durability;
+use quarry_chunkserver_core::{Durability, scrub::Pace};
 use quarry_env::{World, clock::timeout};
+use quarry_http::Http;
 use quarry_proto::WireError;
 use quarry_types::{ClusterId, ClusterKey, ErrorCode, Leadership, ServerId, ids::LeadershipRefusal};
 use tokio::sync::Semaphore;
@@ -19,14 +20,20 @@ use tracing::{info, warn};
 
 use crate::{
     config::durability_name,
-    control,
+    control::{self, Removals},
+    copy::Copies,
     data::{
         buffers::Buffers,
-        limits::{READS_MAX, SHARED_BUFFERS},
+        limits::{COPY_READS_MAX, READS_MAX, SHARED_BUFFERS},
         listen,
         streams::Streams,
     },
+    http,
+    readers::Readers,
+    scrub,
     store::{DirConfig, Store, StoreConfig, StoreError},
+    traffic::Traffic,
+    vitals,
 };
 
 /// On a clean stop, what is under way may go on for this long.
@@ -51,6 +58,10 @@ pub struct ChunkserverConfig {
     pub rack: String,
     /// Whether flushes and seals are made durable.
     pub durability: Durability,
+    /// How fast sealed replicas are read again.
+    pub scrub: Pace,
+    /// Where to serve metrics and health over HTTP; port 0 lets the system choose, absent means nowhere.
+    pub http: Option<String>,
 }
 
 /// Why a chunkserver does not start.
@@ -78,7 +89,17 @@ pub(crate) struct Context {
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) reads: Semaphore,
+    /// Taken before one of `reads` by who reads to copy: clients always find some of these.
+    pub(crate) copy_reads: Semaphore,
+    /// Copies to this server.
+    pub(crate) copies: Copies,
     pub(crate) active_reads: AtomicU32,
+    pub(crate) traffic: Traffic,
+    pub(crate) readers: Readers,
+    /// A leader has taken this server's registration and hears its beats.
+    pub(crate) registered: AtomicBool,
+    /// Whose removals are carried out.
+    pub(crate) removals: Removals,
     /// Cancelled when the server stops: nothing new begins.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when what is under way must end at once.
@@ -109,6 +130,8 @@ impl Context {
             }
         }
         self.store.adopt(cluster, offered).await.map_err(|e| WireError::from(e).of_server(self.server))?;
+        // They were ordered by the one before.
+        self.copies.cancel_all();
         info!(lineage = offered.lineage.number, epoch = offered.epoch.0, "following a new leader");
         Ok(())
     }
@@ -135,6 +158,7 @@ pub struct Chunkserver {
     context: Arc<Context>,
     address: String,
     listening: String,
+    http: Option<String>,
 }
 
 impl Chunkserver {
@@ -149,6 +173,14 @@ impl Chunkserver {
         let failed = |source| ChunkserverError::Listen { address: config.listen.clone(), source };
         let listener = world.net.bind(&config.listen).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
+        let http = match &config.http {
+            Some(address) => {
+                let failed = |source| ChunkserverError::Listen { address: address.clone(), source };
+                Some(Http::bind(&world, address).await.map_err(failed)?)
+            }
+            None => None,
+        };
+        let http_address = http.as_ref().map(|http| http.address().to_string());
         let address = match &config.advertise {
             None => bound.to_string(),
             Some(address) => match address.strip_suffix(":0") {
@@ -159,7 +191,8 @@ impl Chunkserver {
         let identity = store.identity();
         info!(
             server = %identity.server, address, rack = config.rack, start = identity.start_counter,
-            durability = durability_name(config.durability), "chunkserver starts"
+            durability = durability_name(config.durability), http = http_address.as_deref().unwrap_or("none"),
+            "chunkserver starts"
         );
         if config.durability == Durability::Buffered {
             warn!(
@@ -174,7 +207,13 @@ impl Chunkserver {
             buffers: Buffers::new(SHARED_BUFFERS),
             streams: Arc::default(),
             reads: Semaphore::new(READS_MAX),
+            copy_reads: Semaphore::new(COPY_READS_MAX),
+            copies: Copies::default(),
             active_reads: AtomicU32::new(0),
+            traffic: Traffic::default(),
+            readers: Readers::default(),
+            registered: AtomicBool::default(),
+            removals: Removals::default(),
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -187,7 +226,15 @@ impl Chunkserver {
         };
         context.tasks.spawn(listen::serve(Arc::clone(&context), listener));
         context.tasks.spawn(control::run(Arc::clone(&context), about));
-        Ok(Chunkserver { context, address, listening: bound.to_string() })
+        context.tasks.spawn(vitals::look_after_disks(Arc::clone(&context)));
+        context.tasks.spawn(vitals::keep_figures(Arc::clone(&context)));
+        context.tasks.spawn(scrub::run(Arc::clone(&context), config.scrub));
+        if let Some(http) = http {
+            // Until the very end, so that a stopping server says so.
+            let stop = context.cut.clone();
+            tokio::spawn(http.serve(context.world.clone(), http::pages(&context), stop));
+        }
+        Ok(Chunkserver { context, address, listening: bound.to_string(), http: http_address })
     }
 
     /// Where others reach this server.
@@ -200,6 +247,12 @@ impl Chunkserver {
     #[must_use]
     pub fn listening(&self) -> &str {
         &self.listening
+    }
+
+    /// Where metrics and health are served.
+    #[must_use]
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
     }
 
     /// Who this server is.
@@ -228,6 +281,7 @@ impl Chunkserver {
             context.cut.cancel();
             context.tasks.wait().await;
         }
+        context.cut.cancel();
         info!("stopped");
     }
 }

@@ -72,6 +72,7 @@ async fn a_server_registers_again_when_its_master_returns_and_refuses_an_older_o
     let new = Master::start_at(&address, epoch(6)).await;
     soon(new.beat_of(all.server(0))).await;
     assert_eq!(all.running(0).store().leadership(), Some(epoch(6)));
+    soon(new.report_of(all.server(0))).await;
     let seen = new.inner.seen.lock().unwrap();
     assert_eq!(seen.registrations[0].cluster, cluster().to_bytes());
     assert!(seen.pages[0].full);
@@ -105,4 +106,38 @@ async fn a_clean_stop_says_goodbye_and_a_restart_counts_and_fences() {
     let conn = quarry_client::frames::connect(&world(), again.address(), cluster(), server, common::PATIENCE).await;
     let error = common::writer::Writer::open(conn.unwrap(), open(&key(), &all.grant(1))).await.err().unwrap();
     assert_eq!(quarry_proto::WireError::from(error).code, ErrorCode::Fenced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_waits_for_its_turn_to_report_beats_and_keeps_its_registration() {
+    let master = Master::start(&world(), epoch(5)).await;
+    *master.inner.busy.lock().unwrap() = 1;
+    let dir = TempDir::new().unwrap();
+    let server = Chunkserver::start(world(), config(&dir, vec![master.address.clone()])).await.unwrap();
+    let beats = |seen: &mut common::master::Seen| {
+        let beat = seen.beats.get(&server.server()).filter(|beat| beat.sequence >= 2)?;
+        Some((beat.registration, seen.pages.len()))
+    };
+    assert_eq!(soon(master.until(beats)).await, (1, 0), "nothing was taken yet");
+    soon(master.until(|seen| seen.pages.iter().any(|p| p.full && p.registration == 1).then_some(()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_ranges_that_the_master_asks_for_are_reported_again() {
+    let all = Cluster::start(1).await;
+    for chunk in [1, 2, 65] {
+        let mut writer = all.write(chunk).await;
+        writer.send(&bytes(5000)).await.unwrap();
+        writer.seal().await.unwrap();
+    }
+    *all.master.inner.wanted.lock().unwrap() = 1 << 1;
+    let again = |page: &v1::InventoryPage| {
+        (page.full && page.ranges != 0).then(|| page.replicas.iter().map(|r| r.chunk).collect::<Vec<_>>())
+    };
+    assert_eq!(soon(all.master.until(|seen| seen.pages.iter().find_map(again))).await, [1, 65]);
+    // It holds at a number that what was reported before leads to.
+    let pages = all.master.inner.seen.lock().unwrap().pages.clone();
+    let ranges = pages.iter().position(|p| p.ranges != 0).unwrap();
+    let before = &pages[ranges - 1];
+    assert_eq!(pages[ranges].number, before.number + if before.full { 0 } else { before.replicas.len() as u64 });
 }

@@ -4,30 +4,13 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use common::{Cluster, bytes, cluster, key, open, world, writer::Writer};
+use common::{Cluster, bytes, cluster, fast::Fast, key, open, world, writer::Writer};
 use quarry_client::frames::{self, Conn};
-use quarry_env::{Clock, Instant, World, clock::Sleep, net::Listener};
+use quarry_env::{World, net::Listener};
 use quarry_proto::{frame::Frame, v1};
 use quarry_types::{ErrorCode, ServerId};
-
-/// A clock that runs twenty times as fast, so that deadlines come soon without anybody's time being touched.
-struct Fast(Arc<dyn Clock>);
-
-const FASTER: u32 = 20;
-
-impl Clock for Fast {
-    fn now(&self) -> Instant {
-        Instant(self.0.now().0 * FASTER)
-    }
-    fn wall_ms(&self) -> u64 {
-        self.0.wall_ms()
-    }
-    fn sleep(&self, by: Duration) -> Sleep {
-        self.0.sleep(by / FASTER)
-    }
-}
 
 /// Opens the write and then takes everything in silence.
 async fn silent_member(listener: Box<dyn Listener>, server: ServerId) {

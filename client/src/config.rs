@@ -110,7 +110,7 @@ impl CreateMode {
 pub struct CreateOptions {
     /// When it appears and what it may replace.
     pub mode: CreateMode,
-    /// Wanted replicas of each chunk; 0: the cluster's default.
+    /// Wanted replicas of each chunk; 0: what its directory says, or the cluster's default.
     pub replicas: u32,
     /// Make missing parent directories.
     pub parents: bool,

@@ -27,7 +27,7 @@ pub struct FileInfo {
     pub length: u64,
     /// CRC-32 (zlib's) of these bytes.
     pub crc: Crc32,
-    /// Wanted replicas of each chunk.
+    /// Wanted replicas of each chunk; of a directory: of new files below it, 0: what the directory above it says.
     pub replicas: u32,
     /// Milliseconds since the Unix epoch, for display.
     pub modified_ms: u64,

@@ -6,7 +6,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `client`, `namespace` | the handle; names: look up, list, move, remove |
+//! | `client`, `namespace`, `trash` | the handle; names: look up, list, move, remove, take back |
+//! | `admin`, `settings` | what operators ask, order and set |
 //! | `writer` | a file being written: window, packets, seal-and-continue |
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
 //! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
@@ -19,6 +20,7 @@
 //! Futures of this crate may be dropped. A read that is dropped did nothing. A mutation that is dropped may or may not
 //! have happened. What a [`FileWriter`] accepted stays accepted.
 
+mod admin;
 mod breaker;
 mod buffers;
 mod client;
@@ -34,6 +36,8 @@ mod pool;
 mod reader;
 mod retry;
 mod session;
+mod settings;
+mod trash;
 mod writer;
 
 pub use client::Client;
@@ -42,4 +46,6 @@ pub use error::ClientError;
 pub use info::{ChunkInfo, ChunkState, FileInfo, FileKind, ListPage, ReplicaInfo, Usage};
 pub use quarry_types::{ChunkId, Crc32, ErrorCode, InodeId, ReplicaState, ServerId};
 pub use reader::{FileReader, ReadStats};
+pub use settings::Setting;
+pub use trash::TrashEntry;
 pub use writer::{FileWriter, Finished, WriteStats};

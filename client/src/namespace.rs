@@ -34,7 +34,7 @@ impl Client {
 
     /// The entries of a directory in name order, fetched as the stream is read. An entry that is made or removed
     /// meanwhile may or may not show. The stream ends after its first error.
-    pub fn list(&self, path: &str) -> impl Stream<Item = Result<FileInfo, ClientError>> + Send + 'static {
+    pub fn list(&self, path: &str) -> impl Stream<Item = Result<FileInfo, ClientError>> + Send + 'static + use<> {
         let lister =
             Lister { client: self.clone(), path: path.to_owned(), ready: VecDeque::new(), token: Some(Bytes::new()) };
         futures::stream::unfold(lister, |mut lister| async move { lister.next().await.map(|entry| (entry, lister)) })
@@ -100,8 +100,9 @@ impl Client {
         file(&doing, reply.file)
     }
 
-    /// Removes a file, an empty directory, or with `recursive` a directory and all below it. With `now` its space is
-    /// given back at once, which cuts off those who are reading it.
+    /// Removes a file, an empty directory, or with `recursive` a directory and all below it. It lies in the trash for a
+    /// while, see [`Client::undelete`]. With `now` it does not and its space is given back at once, which cuts off those
+    /// who are reading it.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`], [`ErrorCode::NotEmpty`] and others.
@@ -114,6 +115,25 @@ impl Client {
             .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).remove(request).await }))
             .await
             .map(|_| ())
+    }
+
+    /// Changes how many replicas a file wants, 0: as many as its directory says. Copies are made or dropped in the
+    /// background. Of a directory: how many new files below it want, 0: what the directory above it says.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], [`ErrorCode::InvalidArgument`] above [`limits::REPLICAS_MAX`], and others.
+    pub async fn set_replicas(&self, path: &str, replicas: u32) -> Result<FileInfo, ClientError> {
+        let doing = format!("setting the replicas of {path}");
+        check_path(&doing, path)?;
+        let make = |op| v1::SetReplicasRequest { op: Some(op), path: path.into(), replicas };
+        let reply = self
+            .shared
+            .sessions
+            .mutate(&doing, make, |channel, request| {
+                Box::pin(async move { namespace(channel).set_replicas(request).await })
+            })
+            .await?;
+        file(&doing, reply.file)
     }
 
     /// Sums over everything below `path`.
@@ -149,22 +169,6 @@ impl Client {
             }
             offset = next;
         }
-    }
-
-    /// The state of the cluster, as the leader sees it.
-    ///
-    /// # Errors
-    /// When no master answers.
-    pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
-        self.shared
-            .ask("asking for the status", v1::StatusRequest {}, |channel, request| {
-                Box::pin(async move {
-                    let mut client = v1::admin_client::AdminClient::new(channel)
-                        .max_decoding_message_size(limits::GRPC_MESSAGE_BYTES);
-                    client.status(request).await
-                })
-            })
-            .await
     }
 }
 

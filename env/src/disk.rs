@@ -93,6 +93,15 @@ pub trait Disk: Send + Sync {
         Ok(())
     }
 
+    /// Names the device that holds `path`: two paths with the same are on one file system. A file system that is all there
+    /// is answers 0.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    fn device(&self, path: &Path) -> io::Result<u64> {
+        self.exists(path).map(|_| 0)
+    }
+
     /// Reads a whole small file.
     ///
     /// # Errors
@@ -181,4 +190,9 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// As the operating system reports.
     fn len(&self) -> io::Result<u64>;
+
+    /// Says that the bytes at `offset` need not stay in memory, so that the next read comes from the medium. Only a hint.
+    fn forget_cached(&self, offset: u64, length: u64) {
+        let _nothing_is_cached_here = (offset, length);
+    }
 }

@@ -120,7 +120,9 @@ pub async fn record(shared: &Shared, chunk: ChunkId, servers: Vec<ServerId>) {
     if servers.is_empty() {
         return;
     }
-    if let Err(error) = shared.propose(Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers })).await {
+    if let Err(error) =
+        shared.propose(Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers, gone: Vec::new() })).await
+    {
         tracing::debug!(%chunk, %error, "holders were not recorded");
     }
 }

@@ -32,6 +32,8 @@ pub struct MasterConfig {
     pub listen: String,
     /// Where others reach this master; absent: where it listens.
     pub advertise: Option<String>,
+    /// Where metrics and health are served over HTTP, if anywhere; port 0 lets the system pick.
+    pub http: Option<String>,
     /// A writer lease that is not renewed ends after this.
     pub lease: Duration,
     /// A session without a call ends after this.
@@ -43,7 +45,10 @@ pub struct MasterConfig {
 }
 
 /// Name of a setting in the file; with `--` before it the flag, with [`ENV_PREFIX`] and in capitals the variable.
-const NAMES: [&str; 8] = ["data", "key-file", "listen", "advertise", "lease", "session", "log-format", "log"];
+const NAMES: [&str; 9] = ["data", "key-file", "listen", "advertise", "http", "lease", "session", "log-format", "log"];
+
+/// Turns the HTTP port off.
+const NO_HTTP: &str = "none";
 
 /// What the variables of this binary begin with.
 pub const ENV_PREFIX: &str = "QUARRY_MASTER_";
@@ -122,6 +127,7 @@ pub fn resolve(origins: &[Settings], faults: Vec<String>) -> Result<MasterConfig
         key_file: resolver.text("key-file").map_or_else(|| data.join(KEY_FILE), PathBuf::from),
         listen: resolver.address("listen").unwrap_or_else(|| format!("127.0.0.1:{}", limits::MASTER_PORT)),
         advertise: resolver.address("advertise"),
+        http: resolver.http(),
         lease: resolver.duration("lease", limits::LEASE),
         session: resolver.duration("session", limits::SESSION),
         log_format: resolver.log_format(),
@@ -152,6 +158,14 @@ impl Resolver<'_> {
         Some(text)
     }
 
+    fn http(&mut self) -> Option<String> {
+        match self.text("http").as_deref() {
+            None => Some(http_default()),
+            Some(NO_HTTP) => None,
+            Some(_) => self.address("http"),
+        }
+    }
+
     fn duration(&mut self, name: &str, default: Duration) -> Duration {
         let Some(text) = self.text(name) else { return default };
         units::duration(&text).unwrap_or_else(|| {
@@ -172,6 +186,10 @@ impl Resolver<'_> {
     }
 }
 
+fn http_default() -> String {
+    format!("127.0.0.1:{}", limits::MASTER_HTTP_PORT)
+}
+
 /// Whether a text has the form `HOST:PORT`.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
@@ -190,6 +208,7 @@ impl MasterConfig {
             data,
             listen: format!("127.0.0.1:{}", limits::MASTER_PORT),
             advertise: None,
+            http: Some(http_default()),
             lease: limits::LEASE,
             session: limits::SESSION,
             log_format: LogFormat::Human,
@@ -208,6 +227,7 @@ impl MasterConfig {
         if let Some(advertise) = &self.advertise {
             put("advertise", advertise.clone());
         }
+        put("http", self.http.clone().unwrap_or_else(|| NO_HTTP.into()));
         put("lease", units::show(self.lease));
         put("session", units::show(self.session));
         put("log-format", if self.log_format == LogFormat::Json { "json" } else { "human" }.into());
@@ -245,10 +265,19 @@ mod tests {
         let (file, mut faults) = from_file("data = 7\ncolour = \"red\"\nlog-format = \"xml\"\n");
         let (env, more) = from_env([("QUARRY_MASTER_COLOUR".into(), "blue".into())]);
         faults.extend(more);
-        let flags = settings(&[("listen", "nowhere"), ("lease", "-3s"), ("advertise", "h:99999")]);
+        let flags = settings(&[("listen", "nowhere"), ("lease", "-3s"), ("advertise", "h:99999"), ("http", "web")]);
         let faults = resolve(&[flags, env, file], faults).unwrap_err().to_string();
-        for word in ["data in the", "\"colour\"", "QUARRY_MASTER_COLOUR", "xml", "nowhere", "-3s", "h:99999", "--data"]
-        {
+        for word in [
+            "data in the",
+            "\"colour\"",
+            "QUARRY_MASTER_COLOUR",
+            "xml",
+            "nowhere",
+            "-3s",
+            "h:99999",
+            "\"web\"",
+            "--data",
+        ] {
             assert!(faults.contains(word), "{word} is missing in: {faults}");
         }
     }
@@ -258,6 +287,9 @@ mod tests {
         let mut config = MasterConfig::new("/some/where");
         config.advertise = Some("me:1".into());
         config.lease = Duration::from_millis(1500);
+        let (file, faults) = from_file(&config.to_file());
+        assert_eq!(resolve(&[file], faults), Ok(config.clone()));
+        config.http = None;
         let (file, faults) = from_file(&config.to_file());
         assert_eq!(resolve(&[file], faults), Ok(config));
     }

@@ -45,6 +45,9 @@ pub struct Dispatch {
     state: Mutex<State>,
 }
 
+/// A command that is on its way once it is sent, and its answer.
+type Enqueued = (Outbox, v1::MasterMessage, Waiting, oneshot::Receiver<v1::CommandResult>);
+
 /// Takes a pending command out when nobody waits for it any more.
 struct Waiting {
     dispatch: Arc<Dispatch>,
@@ -125,7 +128,29 @@ impl Dispatch {
         body: v1::command::Body,
         limit: Duration,
     ) -> Result<v1::CommandResult, WireError> {
-        let (outbox, message, waiting, answer) = self.enqueue(server, body)?;
+        self.exchange(server, self.enqueue(server, None, body)?, limit).await
+    }
+
+    /// The same on the stream of one registration only: a server that has registered again since does not get it (S7).
+    ///
+    /// # Errors
+    /// As [`Dispatch::call`].
+    pub async fn call_within(
+        self: &Arc<Self>,
+        server: ServerId,
+        registration: u64,
+        body: v1::command::Body,
+        limit: Duration,
+    ) -> Result<v1::CommandResult, WireError> {
+        self.exchange(server, self.enqueue(server, Some(registration), body)?, limit).await
+    }
+
+    async fn exchange(
+        &self,
+        server: ServerId,
+        (outbox, message, waiting, answer): Enqueued,
+        limit: Duration,
+    ) -> Result<v1::CommandResult, WireError> {
         let id = waiting.id;
         let exchange = async move {
             let _waiting = waiting;
@@ -147,11 +172,13 @@ impl Dispatch {
     fn enqueue(
         self: &Arc<Self>,
         server: ServerId,
+        registration: Option<u64>,
         body: v1::command::Body,
-    ) -> Result<(Outbox, v1::MasterMessage, Waiting, oneshot::Receiver<v1::CommandResult>), WireError> {
+    ) -> Result<Enqueued, WireError> {
         let proof = self.proof(server);
         let mut state = self.lock();
-        let outbox = state.links.get(&server).ok_or_else(|| gone(server))?.outbox.clone();
+        let link = state.links.get(&server).filter(|link| registration.is_none_or(|only| only == link.registration));
+        let outbox = link.ok_or_else(|| gone(server))?.outbox.clone();
         if state.pending.values().filter(|(of, _)| *of == server).count() >= PENDING_MAX {
             let why = format!("chunkserver {server} has {PENDING_MAX} commands pending; try again later");
             return Err(fault(ErrorCode::Busy, why).of_server(server));
@@ -232,11 +259,22 @@ mod tests {
         let (dispatch, a) = (dispatch(), ServerId::from_random(1));
         let (outbox, _inbox) = mpsc::channel(2 * PENDING_MAX);
         dispatch.attach(a, 1, outbox);
-        let mut calls: Vec<_> = (0..PENDING_MAX).map(|_| dispatch.enqueue(a, fence()).unwrap()).collect();
-        assert_eq!(dispatch.enqueue(a, fence()).err().unwrap().code, ErrorCode::Busy);
+        let mut calls: Vec<_> = (0..PENDING_MAX).map(|_| dispatch.enqueue(a, None, fence()).unwrap()).collect();
+        assert_eq!(dispatch.enqueue(a, None, fence()).err().unwrap().code, ErrorCode::Busy);
         calls.pop();
-        assert!(dispatch.enqueue(a, fence()).is_ok());
+        assert!(dispatch.enqueue(a, None, fence()).is_ok());
         drop(calls);
         assert!(dispatch.lock().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn s7_a_drop_is_not_sent_to_a_later_registration() {
+        let (dispatch, a) = (dispatch(), ServerId::from_random(1));
+        let (outbox, mut inbox) = mpsc::channel(4);
+        dispatch.attach(a, 2, outbox);
+        let late = dispatch.call_within(a, 1, fence(), Duration::from_secs(60)).await;
+        assert_eq!(late.unwrap_err().code, ErrorCode::Unavailable);
+        assert!(inbox.try_recv().is_err());
+        assert!(dispatch.enqueue(a, Some(2), fence()).is_ok());
     }
 }

@@ -4,10 +4,14 @@
 //! side until the leadership ends: each looks at the replicated state and at what servers said, lets the core decide, and
 //! proposes or sends commands. None of them remembers anything that a look could not tell again.
 
+mod balance;
 mod collect;
 mod compare;
 mod delete;
 mod expire;
+mod follow;
+mod health;
+mod repair;
 mod seals;
 
 use std::{sync::Arc, time::Duration};
@@ -16,7 +20,6 @@ use quarry_master_core::{
     command::{BeginEpoch, Kind},
     query,
     reply::Reply,
-    running::LOOK_MAX,
 };
 use quarry_types::Leadership;
 use tokio::sync::watch;
@@ -32,12 +35,8 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// After a failure (no majority, no room) a loop tries again.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-/// The detector is asked at least this often, and the clock looked at, which keeps it running.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Servers read in one go.
 const SERVERS_STEP: usize = 1000;
-
-const _: () = assert!(HEALTH_INTERVAL.as_millis() < LOOK_MAX.as_millis());
 
 /// Leads whenever this master is elected, until `stopped`.
 pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
@@ -83,11 +82,14 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
     tracing::info!(term, epoch = %leading.leadership.epoch, lineage = leading.leadership.lineage.number, "this master leads");
     shared.lead(Some(leading.clone()));
     tokio::join!(
-        watch_health(shared, &leading),
+        health::run(shared, &leading),
+        repair::run(shared, &leading),
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
+        repeat(shared, "following", || follow::step(shared, &leading)),
+        repeat(shared, "balancing", || balance::step(shared, &leading)),
         repeat(shared, "collection", collect::Collection::new(shared).stepper()),
     );
 }
@@ -103,7 +105,7 @@ async fn begin(shared: &Shared) -> Result<Arc<Leading>, Fault> {
     loop {
         let page = shared.peek(move |tables| Ok(query::servers(tables, after, SERVERS_STEP)?)).await?;
         for server in &page {
-            leading.soft().servers.expect(server.id, leading.since);
+            leading.soft().servers.expect(server.id, server.record.clone(), leading.since);
         }
         match page.last() {
             Some(last) if page.len() == SERVERS_STEP => after = Some(last.id),
@@ -129,20 +131,5 @@ async fn repeat<F: Future<Output = Result<bool, Fault>>>(shared: &Shared, what: 
         } else {
             shared.world.clock.sleep(pause).await;
         }
-    }
-}
-
-async fn watch_health(shared: &Shared, leading: &Leading) {
-    loop {
-        let now = shared.now();
-        let (changes, next) = {
-            let mut soft = leading.soft();
-            (soft.servers.health_changes(now), soft.servers.next_deadline(now))
-        };
-        for change in changes {
-            tracing::info!(server = %change.server, from = change.from.word(), to = change.to.word(), "chunkserver's state");
-        }
-        let pause = next.map_or(HEALTH_INTERVAL, |at| at.since(now).clamp(HEALTH_INTERVAL / 10, HEALTH_INTERVAL));
-        shared.world.clock.sleep(pause).await;
     }
 }

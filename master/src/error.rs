@@ -24,10 +24,12 @@ pub enum MasterError {
     #[error("{0}")]
     Refused(String),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; pick another with --listen")]
+    #[error("cannot listen on {address}: {source}; pick another with {flag}")]
     Listen {
         /// Which one.
         address: String,
+        /// What sets it.
+        flag: &'static str,
         /// What the system said.
         source: std::io::Error,
     },

@@ -9,29 +9,34 @@
 //! | [`config`], [`identity`], [`init`] | what the process was told, what its data directory says it is, how one is made |
 //! | [`server`] | [`Master`]: everything put together, in one process or many in a test |
 //! | `date` | the date of responses, from the injected clock |
+//! | `http` | metrics, and whether this master can do its work |
 //! | `rpc` | decodes requests, calls the service, encodes answers; one file a gRPC service |
 //! | `service` | checks requests, asks the core, proposes, waits; one file an operation |
 //! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
 //! | `sync_points` | every sync by name, and what is lost without it |
-//! | `shared`, `servers`, `locations`, `renewals` | what a leader knows without having it in the log |
+//! | `shared`, `servers`, `locations`, `orphans`, `renewals`, `repairing`, `balancing` | what a leader knows without having it in the log |
 //! | `dispatch` | commands to chunkservers, and their results |
-//! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes |
+//! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes, repairs, evens out |
 
+mod balancing;
 mod commit;
 pub mod config;
 mod date;
 mod dispatch;
 mod driver;
 pub mod error;
+mod http;
 pub mod identity;
 pub mod init;
 mod listen;
 mod locations;
 pub mod logging;
 mod lookups;
+mod orphans;
 pub mod raft;
 mod reconcile;
 mod renewals;
+mod repairing;
 mod rpc;
 pub mod server;
 mod servers;

@@ -8,7 +8,7 @@ mod inventory;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quarry_chunkserver_core::inventory::DigestKey;
+use quarry_chunkserver_core::inventory::{DigestKey, Ranges, Sums};
 use quarry_types::{ChunkId, ClusterKey, Crc32, Receipt, ReplicaState, ServerId};
 
 pub use inventory::Change;
@@ -45,13 +45,33 @@ pub struct Locations {
     key: ClusterKey,
     servers: BTreeMap<ServerId, Inventory>,
     holders: BTreeMap<ChunkId, BTreeSet<ServerId>>,
+    changed: BTreeSet<ChunkId>,
+    changed_too_much: bool,
 }
+
+/// What changed since it was last asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These chunks.
+    Chunks(Vec<ChunkId>),
+    /// More than is remembered: everything is to be looked at.
+    TooMuch,
+}
+
+/// Changed chunks remembered.
+const CHANGED_MAX: usize = 1 << 20;
 
 impl Locations {
     /// Nothing is known yet. The key is for the sums over inventories.
     #[must_use]
     pub fn new(key: ClusterKey) -> Self {
-        Locations { key, servers: BTreeMap::new(), holders: BTreeMap::new() }
+        Locations {
+            key,
+            servers: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            changed_too_much: false,
+        }
     }
 
     fn inventory(&mut self, server: ServerId) -> &mut Inventory {
@@ -67,16 +87,58 @@ impl Locations {
         inventory.doubted = doubted;
     }
 
+    /// Up to `limit` chunks of which a replica came, went or became another since.
+    pub fn take_changed(&mut self, limit: usize) -> Changed {
+        if std::mem::take(&mut self.changed_too_much) {
+            self.changed.clear();
+            return Changed::TooMuch;
+        }
+        Changed::Chunks(std::iter::from_fn(|| self.changed.pop_first()).take(limit).collect())
+    }
+
+    /// Whether anything changed since.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed_too_much || !self.changed.is_empty()
+    }
+
+    /// Something else about this chunk changed.
+    pub fn look_again(&mut self, chunk: ChunkId) {
+        self.note_change(chunk);
+    }
+
+    fn note_change(&mut self, chunk: ChunkId) {
+        if self.changed.len() < CHANGED_MAX {
+            self.changed.insert(chunk);
+        } else {
+            self.changed_too_much = true;
+        }
+    }
+
     /// Replaces what is known of a server.
     pub fn full_report(&mut self, server: ServerId, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
-        let known: Vec<ChunkId> = self.inventory(server).all_chunks().collect();
-        for chunk in known {
+        let inventory = self.inventory(server);
+        let before: Vec<(ChunkId, Option<Replica>)> =
+            inventory.all_chunks().map(|chunk| (chunk, inventory.replica(chunk))).collect();
+        for (chunk, replica) in before {
             remove_holder(&mut self.holders, chunk, server);
+            if replica.as_ref() != replicas.get(&chunk) {
+                self.note_change(chunk);
+            }
         }
         for chunk in replicas.keys() {
             self.holders.entry(*chunk).or_default().insert(server);
+            if self.replica(server, *chunk).is_none() {
+                self.note_change(*chunk);
+            }
         }
         self.inventory(server).replace(number, replicas);
+    }
+
+    /// The first `limit` chunks of `server` from `from` on.
+    #[must_use]
+    pub fn chunks_of(&self, server: ServerId, from: ChunkId, limit: usize) -> Vec<ChunkId> {
+        self.servers.get(&server).map(|inventory| inventory.chunks_from(from, limit)).unwrap_or_default()
     }
 
     /// Applies changes that begin at `number`; the number held afterwards.
@@ -84,11 +146,38 @@ impl Locations {
     /// # Errors
     /// [`FullWanted`] when another number is held, or none; nothing has changed then.
     pub fn changes(&mut self, server: ServerId, number: u64, changes: &[Change]) -> Result<u64, FullWanted> {
-        let Some(inventory) = self.servers.get_mut(&server) else { return Err(FullWanted { number: 0 }) };
-        match inventory.number {
-            Some(held) if held == number => {}
-            held => return Err(FullWanted { number: held.unwrap_or(0) }),
+        self.follows(server, number)?;
+        self.apply(server, changes);
+        let now_held = number.saturating_add(changes.len() as u64);
+        self.inventory(server).number = Some(now_held);
+        Ok(now_held)
+    }
+
+    /// Replaces what is known of a server in some ranges, at the number that is held.
+    ///
+    /// # Errors
+    /// [`FullWanted`] when another number is held, or none; nothing has changed then.
+    pub fn ranges_report(
+        &mut self,
+        server: ServerId,
+        number: u64,
+        ranges: Ranges,
+        replicas: &BTreeMap<ChunkId, Replica>,
+    ) -> Result<(), FullWanted> {
+        self.follows(server, number)?;
+        let changes = self.inventory(server).differences(ranges, replicas);
+        self.apply(server, &changes);
+        Ok(())
+    }
+
+    fn follows(&self, server: ServerId, number: u64) -> Result<(), FullWanted> {
+        match self.number(server) {
+            Some(held) if held == number => Ok(()),
+            held => Err(FullWanted { number: held.unwrap_or(0) }),
         }
+    }
+
+    fn apply(&mut self, server: ServerId, changes: &[Change]) {
         for change in changes {
             match change.replica {
                 Some(_) => {
@@ -96,11 +185,9 @@ impl Locations {
                 }
                 None => remove_holder(&mut self.holders, change.chunk, server),
             }
-            inventory.change(*change);
+            self.inventory(server).change(*change);
+            self.note_change(change.chunk);
         }
-        let now_held = number.saturating_add(changes.len() as u64);
-        inventory.number = Some(now_held);
-        Ok(now_held)
     }
 
     /// Takes a verified receipt as news of a server that has reported.
@@ -108,6 +195,7 @@ impl Locations {
         let Some(inventory) = self.servers.get_mut(&receipt.server).filter(|i| i.number.is_some()) else { return };
         if inventory.note(receipt) {
             self.holders.entry(receipt.chunk).or_default().insert(receipt.server);
+            self.note_change(receipt.chunk);
         }
     }
 
@@ -115,6 +203,7 @@ impl Locations {
     pub fn verified(&mut self, server: ServerId, chunk: ChunkId) {
         if let Some(inventory) = self.servers.get_mut(&server) {
             inventory.verified(chunk);
+            self.note_change(chunk);
         }
     }
 
@@ -155,10 +244,11 @@ impl Locations {
         self.servers.get(&server)?.number
     }
 
-    /// The sum over `server`'s inventory, to compare with a beat at the same number.
+    /// The number that `server`'s inventory is held at, and the sums over it, to compare with a beat at the same number.
     #[must_use]
-    pub fn digest(&self, server: ServerId) -> u64 {
-        self.servers.get(&server).map_or(0, |inventory| inventory.digest)
+    pub fn sums(&self, server: ServerId) -> Option<(u64, Sums)> {
+        let inventory = self.servers.get(&server)?;
+        Some((inventory.number?, inventory.sums))
     }
 
     /// Quarantined replicas on `server`.
@@ -186,6 +276,13 @@ impl Locations {
         }
     }
 
+    /// Compare everything that a server holds once more.
+    pub fn compare_all_again(&mut self, server: ServerId) {
+        if let Some(inventory) = self.servers.get_mut(&server) {
+            inventory.walk_again();
+        }
+    }
+
     /// The servers that reported or registered.
     pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.servers.keys().copied()
@@ -203,6 +300,8 @@ fn remove_holder(holders: &mut BTreeMap<ChunkId, BTreeSet<ServerId>>, chunk: Chu
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use quarry_chunkserver_core::inventory::{self, ReplicaItem};
     use quarry_types::ClusterId;
 
     use super::*;
@@ -262,9 +361,9 @@ mod tests {
         locations.receipt(&receipt);
         assert_eq!(holders(&locations, 1), [], "nothing is known of a server before its full report");
         locations.full_report(a, 1, BTreeMap::new());
-        let digest = locations.digest(a);
+        let sums = locations.sums(a);
         locations.receipt(&receipt);
-        assert_eq!(locations.digest(a), digest, "a note is not part of the inventory");
+        assert_eq!(locations.sums(a), sums, "a note is not part of the inventory");
         assert!(locations.replica(a, ChunkId(1)).unwrap().serves(4, Crc32(4)));
         locations.changes(a, 1, &[Change { chunk: ChunkId(1), replica: None }]).unwrap();
         assert_eq!(locations.replica(a, ChunkId(1)), None);
@@ -292,5 +391,48 @@ mod tests {
         locations.verified(a, ChunkId(1));
         assert!(!locations.doubts(a, ChunkId(1)));
         assert!(locations.doubts(a, ChunkId(2)));
+    }
+
+    #[test]
+    fn s7_a_report_of_ranges_counts_only_at_the_number_that_is_held() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        let report = [(ChunkId(1), sealed(5))].into();
+        assert_eq!(locations.ranges_report(a, 0, Ranges::ALL, &report), Err(FullWanted { number: 0 }));
+        locations.full_report(a, 3, [(ChunkId(2), sealed(6)), (ChunkId(65), sealed(7))].into());
+        assert_eq!(locations.ranges_report(a, 4, Ranges::ALL, &report), Err(FullWanted { number: 3 }));
+        assert_eq!(locations.ranges_report(a, 3, Ranges(1 << 1), &report), Ok(()));
+        assert_eq!((locations.number(a), locations.count(a)), (Some(3), 2));
+        assert_eq!([1, 2, 65].map(|chunk| holders(&locations, chunk).len()), [1, 1, 0]);
+        locations.registered(a, false);
+        assert_eq!(locations.ranges_report(a, 3, Ranges::ALL, &report), Err(FullWanted { number: 0 }), "not in full");
+    }
+
+    proptest! {
+        /// Whatever the master's picture has come to, a report of the ranges that differ makes it the server's again.
+        #[test]
+        fn s7_a_report_of_the_ranges_that_differ_makes_the_pictures_equal(
+            theirs in proptest::collection::btree_map(0u64..300, 1u64..4, 0..80),
+            ours in proptest::collection::btree_map(0u64..300, 1u64..4, 0..80),
+        ) {
+            let (key, a) = (ClusterKey::new([7; 32]), server(1));
+            let mut there = inventory::Inventory::new(DigestKey::new(&key, a));
+            for (chunk, length) in &theirs {
+                let Replica { state, length, crc } = sealed(*length);
+                there.put(ReplicaItem { chunk: ChunkId(*chunk), state, length, crc });
+            }
+            let replicas = |of: &BTreeMap<u64, u64>| of.iter().map(|(c, l)| (ChunkId(*c), sealed(*l))).collect();
+            let (mut locations, mut right) = (Locations::new(key.clone()), Locations::new(key));
+            locations.full_report(a, there.number(), replicas(&ours));
+            right.full_report(a, there.number(), replicas(&theirs));
+            let differing = locations.sums(a).unwrap().1.differing(there.sums().ranges());
+            let report: BTreeMap<_, _> =
+                replicas(&theirs).into_iter().filter(|(chunk, _): &(ChunkId, Replica)| differing.hold(*chunk)).collect();
+            locations.ranges_report(a, there.number(), differing, &report).unwrap();
+            prop_assert_eq!(locations.sums(a), Some((there.number(), there.sums())));
+            for chunk in (0..300).map(ChunkId) {
+                prop_assert_eq!(locations.replica(a, chunk), right.replica(a, chunk));
+                prop_assert_eq!(locations.holders(chunk).count(), right.holders(chunk).count());
+            }
+        }
     }
 }

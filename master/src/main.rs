@@ -15,6 +15,7 @@ use quarry_master::{
     config::{self, ConfigFaults, ENV_CONFIG, Settings},
     init, logging,
 };
+use quarry_master_core::command::Settings as CoreSettings;
 use quarry_types::limits;
 
 /// The master of a Quarry cluster: it keeps the namespace and knows where every chunk is.
@@ -60,6 +61,9 @@ struct InitArgs {
     /// Replaced and removed files stay readable for who has them open this long
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     reader_grace: std::time::Duration,
+    /// Any setting, as `quarry settings` lists them; may be given again
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
 }
 
 /// Every setting can also stand in the file (`key-file = "…"`) or the environment (`QUARRY_MASTER_KEY_FILE`); a flag
@@ -84,6 +88,9 @@ struct RunArgs {
     /// Where others reach this master [default: where it listens]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Where to serve /metrics, /healthz and /readyz; port 0 lets the system pick, `none` turns it off [default: 127.0.0.1:9401]
+    #[arg(long, value_name = "HOST:PORT|none")]
+    http: Option<String>,
     /// A writer lease that is not renewed ends after this [default: 60s]
     #[arg(long, value_name = "TIME")]
     lease: Option<String>,
@@ -104,6 +111,12 @@ fn address(text: &str) -> Result<String, String> {
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     config::units::duration(text).ok_or_else(|| "not a duration above zero, like 500ms, 60s, 10m or 1h".into())
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE, as in trash=7d")?;
+    CoreSettings::default().change(name, value)?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Wrong usage, or a failure while running.
@@ -165,6 +178,9 @@ async fn make(args: InitArgs) -> Result<(), Failure> {
     config.settings.default_replicas = args.replicas;
     config.settings.min_replicas = args.min_replicas;
     config.settings.reader_grace_ms = u64::try_from(args.reader_grace.as_millis()).unwrap_or(u64::MAX);
+    for (name, value) in &args.settings {
+        config.settings.change(name, value).map_err(Failure::Usage)?;
+    }
     let identity = init::init(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
     say(&format!("made cluster {} in {}", identity.cluster, config.data.display()));
     say(&format!("its key is {}: chunkservers need a copy, nobody else may read it", config.key_file.display()));
@@ -178,6 +194,7 @@ fn configure(args: &RunArgs) -> Result<MasterConfig, Failure> {
         ("key-file", &args.key_file),
         ("listen", &args.listen),
         ("advertise", &args.advertise),
+        ("http", &args.http),
         ("lease", &args.lease),
         ("session", &args.session),
         ("log-format", &args.log_format),
@@ -220,6 +237,10 @@ async fn run(args: RunArgs) -> Result<(), Failure> {
     // Before anything is opened, so that no moment is left in which a signal would not stop cleanly.
     let stop = stop_signal().map_err(|e| Failure::Runtime(format!("signals cannot be watched: {e}")))?;
     let master = Master::start(world(), config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
+    if let Some(http) = master.http() {
+        say(&format!("http on {http}"));
+    }
+    // The gRPC port last: who waits for its line has seen the other.
     say(&format!("listening on {}", master.address()));
     let failed = tokio::select! {
         () = stop => None,

@@ -7,12 +7,14 @@ use std::{
 };
 
 use quarry_env::{World, clock::timeout};
+use quarry_http::Http;
 use quarry_master_core::running::RunningClock;
 use quarry_proto::v1::{
     admin_server::AdminServer, chunkservers_server::ChunkserversServer, namespace_server::NamespaceServer,
 };
 use quarry_types::limits;
 use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codegen::http::Response;
 use tower::util::MapResponseLayer;
 
@@ -20,13 +22,13 @@ use crate::{
     config::MasterConfig,
     date, driver,
     error::MasterError,
-    identity,
+    http, identity,
     identity::GROUP_DIR,
     listen,
     raft::{Group, GroupConfig},
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
     service::Service,
-    shared::Shared,
+    shared::{CopyCounts, Shared},
 };
 
 /// Requests of one connection worked on at once; further ones wait.
@@ -49,6 +51,9 @@ pub struct Master {
     stop: watch::Sender<bool>,
     driver: JoinHandle<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    http: Option<SocketAddr>,
+    /// Ends the HTTP port at the very end, so that a stopping master says so.
+    _http: DropGuard,
     /// Keeps other processes out of the data directory.
     _data: identity::DataDir,
 }
@@ -72,9 +77,18 @@ impl Master {
                 move || identity::open(&*disk, &config.data, &config.key_file)
             })
             .await??;
-        let refused = |source| MasterError::Listen { address: config.listen.clone(), source };
+        let refused = |source| MasterError::Listen { address: config.listen.clone(), flag: "--listen", source };
         let listener = world.net.bind(&config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        let http = match &config.http {
+            Some(address) => Some(Http::bind(&world, address).await.map_err(|source| MasterError::Listen {
+                address: address.clone(),
+                flag: "--http",
+                source,
+            })?),
+            None => None,
+        };
+        let http_address = http.as_ref().map(Http::address);
         let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
         let path = config.data.join(GROUP_DIR);
         let group_config = GroupConfig { advertise: Some(advertised.clone()), ..GroupConfig::default() };
@@ -90,13 +104,19 @@ impl Master {
             lease: config.lease,
             session: config.session,
             present: Mutex::default(),
+            copies: CopyCounts::default(),
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
         });
         let (stop, stopped) = watch::channel(false);
         let driver = tokio::spawn(driver::run(shared.clone(), stopped.clone()));
-        let serving = tokio::spawn(serve(shared.clone(), listener, stopped));
+        let serving = tokio::spawn(serve(shared.clone(), listener, stopped.clone()));
+        let http_stop = CancellationToken::new();
+        if let Some(http) = http {
+            tokio::spawn(http.serve(world, http::pages(&shared, stopped), http_stop.clone()));
+        }
         tracing::info!(cluster = %shared.cluster, node = %shared.node, %address, advertised, "master started");
-        Ok(Master { shared, address, advertised, stop, driver, serving, _data: data })
+        let (http, _http) = (http_address, http_stop.drop_guard());
+        Ok(Master { shared, address, advertised, stop, driver, serving, http, _http, _data: data })
     }
 
     /// Where it listens.
@@ -109,6 +129,12 @@ impl Master {
     #[must_use]
     pub fn advertised(&self) -> &str {
         &self.advertised
+    }
+
+    /// Where metrics and health are served.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// The group, for what has no call of its own (a snapshot now, mostly).

@@ -1,12 +1,17 @@
-//! The chunkservers that registered in this leadership: who is alive, and what they said last.
+//! The chunkservers: what the replicated state says of them, who is alive, and what they said last.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use quarry_chunkserver_core::inventory::{Ranges, Sums};
 use quarry_env::Instant;
 use quarry_master_core::{
-    command::Durability,
-    detector::{Detector, Health, HealthChange},
-    placement::Candidate,
+    command::{Durability, ServerWish},
+    detector::{self, Detector, Health, HealthChange, Search},
+    placement::{Candidate, vitals::Vitals},
+    rows,
 };
 use quarry_proto::v1;
 use quarry_types::{ServerId, limits};
@@ -14,6 +19,9 @@ use quarry_types::{ServerId, limits};
 /// Beats at one number of the inventory that is not the master's, before a full report is asked for: changes may be
 /// under way.
 const BEATS_BEHIND_MAX: u32 = 3;
+
+/// Over how long disk errors count against a server.
+const ERRORS_WINDOW: Duration = Duration::from_secs(60);
 
 /// A registered chunkserver.
 #[derive(Clone, Debug)]
@@ -34,9 +42,38 @@ pub struct Server {
     pub active_writes: u32,
     /// Reads under way.
     pub active_reads: u32,
+    /// Use of its processors, in percent.
+    pub cpu_percent: u32,
+    /// How long clients waited for it lately, in microseconds.
+    pub latency_us: u64,
+    /// Bytes given to and taken from clients since it started.
+    pub traffic_bytes: u64,
+    /// Bytes that scrubbing has read since it started.
+    pub scrubbed_bytes: u64,
+    /// When the replica that was verified longest ago was, in wall-clock milliseconds; 0: none yet.
+    pub oldest_verified_ms: u64,
+    /// Disk errors: how many there were when, about a minute ago.
+    errors_before: (Instant, u64),
     /// Chunks given to it since the last beat and not sealed yet: it may not count them itself.
     pub placed_since_beat: u32,
     beats_behind: u32,
+}
+
+impl Server {
+    fn errors(&self) -> u64 {
+        self.disks.iter().fold(0, |sum, disk| sum.saturating_add(disk.errors))
+    }
+
+    /// How well it is.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        Vitals {
+            slow_disks: self.disks.iter().filter(|d| d.slow && !d.failed).map(|d| d.path.clone()).collect(),
+            errors: self.errors().saturating_sub(self.errors_before.1),
+            cpu_percent: self.cpu_percent,
+            latency_us: self.latency_us,
+        }
+    }
 }
 
 /// All of them.
@@ -44,6 +81,10 @@ pub struct Server {
 pub struct Servers {
     servers: BTreeMap<ServerId, Server>,
     detector: Detector,
+    /// What the replicated state says of every server that ever registered.
+    rows: BTreeMap<ServerId, rows::Server>,
+    /// Replicated time, as it was last seen.
+    elapsed_ms: u64,
 }
 
 /// What a server said when it registered.
@@ -63,8 +104,76 @@ pub struct Registered {
 
 impl Servers {
     /// The replicated state knows this server: it gets its time before it is judged.
-    pub fn expect(&mut self, server: ServerId, now: Instant) {
+    pub fn expect(&mut self, server: ServerId, row: rows::Server, now: Instant) {
         self.detector.expect(server, now.0);
+        self.remember(server, row);
+    }
+
+    /// What the replicated state says of a server now.
+    pub fn remember(&mut self, server: ServerId, row: rows::Server) {
+        self.rows.insert(server, row);
+    }
+
+    /// Replicated time moved on.
+    pub fn tick(&mut self, elapsed_ms: u64) {
+        self.elapsed_ms = self.elapsed_ms.max(elapsed_ms);
+    }
+
+    /// What the replicated state says of each server.
+    pub fn rows(&self) -> impl Iterator<Item = (ServerId, &rows::Server)> {
+        self.rows.iter().map(|(server, row)| (*server, row))
+    }
+
+    /// What an operator wants of a server now.
+    #[must_use]
+    pub fn wish(&self, server: ServerId) -> ServerWish {
+        self.rows.get(&server).map_or(ServerWish::Active, |row| row.wish_at(self.elapsed_ms))
+    }
+
+    /// For how long a server is in maintenance, in milliseconds.
+    #[must_use]
+    pub fn maintenance_left_ms(&self, server: ServerId) -> u64 {
+        let row = self.rows.get(&server).filter(|_| self.wish(server) == ServerWish::Maintenance);
+        row.map_or(0, |row| row.maintenance_until_ms.saturating_sub(self.elapsed_ms))
+    }
+
+    /// Nobody is surprised that the server is not there.
+    #[must_use]
+    pub fn is_expected_away(&self, server: ServerId) -> bool {
+        matches!(self.wish(server), ServerWish::Maintenance | ServerWish::Decommissioned)
+    }
+
+    /// A server's failure domain.
+    #[must_use]
+    pub fn rack(&self, server: ServerId) -> &str {
+        self.rows.get(&server).map_or("", |row| row.rack.as_str())
+    }
+
+    /// Where a server's data port is, or was last.
+    #[must_use]
+    pub fn address(&self, server: ServerId) -> &str {
+        self.rows.get(&server).map_or("", |row| row.address.as_str())
+    }
+
+    /// Servers by rack, without decommissioned ones.
+    #[must_use]
+    pub fn racks(&self) -> BTreeMap<String, usize> {
+        let mut racks = BTreeMap::new();
+        for row in self.rows.values().filter(|row| row.wish != ServerWish::Decommissioned) {
+            *racks.entry(row.rack.clone()).or_default() += 1;
+        }
+        racks
+    }
+
+    /// The word for a server's state: what is wanted of it counts as long as it is there, or may be away.
+    #[must_use]
+    pub fn state(&self, server: ServerId, now: Instant) -> &'static str {
+        match (self.wish(server), self.health(server, now)) {
+            (ServerWish::Decommissioned, _) => ServerWish::Decommissioned.word(),
+            (ServerWish::Maintenance, _) => ServerWish::Maintenance.word(),
+            (ServerWish::Draining, Health::Alive) => ServerWish::Draining.word(),
+            (_, health) => health.word(),
+        }
     }
 
     /// A server registered; an earlier registration of it is void.
@@ -72,7 +181,14 @@ impl Servers {
         self.detector.beat(server, now.0);
         let Registered { registration, address, rack, durability, disks } = from;
         let (active_writes, active_reads, placed_since_beat, beats_behind) = (0, 0, 0, 0);
+        let errors = disks.iter().fold(0u64, |sum, disk| sum.saturating_add(disk.errors));
         let fresh = Server {
+            cpu_percent: 0,
+            latency_us: 0,
+            traffic_bytes: 0,
+            scrubbed_bytes: 0,
+            oldest_verified_ms: 0,
+            errors_before: (now, errors),
             registration,
             address,
             rack,
@@ -93,30 +209,44 @@ impl Servers {
         self.servers.get(&server).is_some_and(|s| s.registration == registration)
     }
 
-    /// Takes a beat. `held` is what the master holds the server's inventory at: its number and its sum. Whether a
-    /// full report is wanted; `None` when the registration is not known.
-    pub fn beat(&mut self, server: ServerId, beat: &v1::Beat, held: Option<(u64, u64)>, now: Instant) -> Option<bool> {
+    /// Takes a beat. `held` is what the master holds the server's inventory at: its number and its sums. Which ranges are
+    /// to be reported anew, if any; `None` when the registration is not known.
+    pub fn beat(
+        &mut self,
+        server: ServerId,
+        beat: &v1::Beat,
+        held: Option<(u64, Sums)>,
+        now: Instant,
+    ) -> Option<Ranges> {
         let known = self.servers.get_mut(&server).filter(|s| s.registration == beat.registration)?;
         self.detector.beat(server, now.0);
         known.disks.clone_from(&beat.disks);
         known.active_writes = beat.active_writes;
         known.active_reads = beat.active_reads;
+        known.cpu_percent = beat.cpu_percent;
+        known.latency_us = beat.latency_us;
+        known.traffic_bytes = beat.read_bytes.saturating_add(beat.written_bytes);
+        known.scrubbed_bytes = beat.scrubbed_bytes;
+        known.oldest_verified_ms = beat.oldest_verified_ms;
+        if now.since(known.errors_before.0) >= ERRORS_WINDOW {
+            known.errors_before = (now, known.errors());
+        }
         known.placed_since_beat = 0;
-        let in_step = match held {
-            Some((number, digest)) if number == beat.inventory_number => {
+        let wanted = match held {
+            Some((number, sums)) if number == beat.inventory_number => {
                 known.beats_behind = 0;
                 // Equal numbers and different sums: one of the two pictures is wrong.
-                digest == beat.digest
+                if sums.digest() == beat.digest { Ranges(0) } else { sums.differing(&beat.ranges) }
             }
             _ => {
                 known.beats_behind += 1;
-                known.beats_behind < BEATS_BEHIND_MAX
+                if known.beats_behind < BEATS_BEHIND_MAX { Ranges(0) } else { Ranges::ALL }
             }
         };
-        if !in_step {
+        if wanted != Ranges(0) {
             known.beats_behind = 0;
         }
-        Some(!in_step)
+        Some(wanted)
     }
 
     /// A server stops on purpose.
@@ -140,12 +270,33 @@ impl Servers {
         self.detector.silent(server, now.0)
     }
 
+    /// Whether a server's health is another than when changes were last asked for.
+    #[must_use]
+    pub fn has_health_changes(&self, now: Instant) -> bool {
+        self.detector.has_changes(now.0)
+    }
+
     /// Servers whose health is another than at the last call.
     pub fn health_changes(&mut self, now: Instant) -> Vec<HealthChange> {
         self.detector.changes(now.0)
     }
 
-    /// When health changes next if no beat comes.
+    /// Servers that peers are to look for now, see [`Detector::searches`].
+    pub fn searches(&mut self, now: Instant, chance: u64) -> Vec<Search> {
+        self.detector.searches(now.0, chance)
+    }
+
+    /// A peer reached a server just now.
+    pub fn reached(&mut self, server: ServerId, now: Instant) {
+        self.detector.reached(server, now.0);
+    }
+
+    /// What an operator set about detection.
+    pub fn judge_by(&mut self, policy: detector::Policy) {
+        self.detector.policy = policy;
+    }
+
+    /// When health changes next if no beat comes, or a server is to be looked for.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         self.detector.next_deadline(now.0).map(Instant)
@@ -163,27 +314,54 @@ impl Servers {
         self.servers.values().map(|s| s.durability).max().unwrap_or(Durability::Sealed)
     }
 
-    /// The registered servers as candidates for a new chunk.
+    /// The registered servers as candidates for a new chunk, in server order.
     #[must_use]
     pub fn candidates(&self, now: Instant) -> Vec<Candidate> {
-        let candidate = |(id, server): (&ServerId, &Server)| {
-            let (capacity_bytes, available_bytes) = room(&server.disks);
-            Candidate {
-                server: *id,
-                rack: server.rack.clone(),
-                alive: self.health(*id, now) == Health::Alive,
-                draining: false,
-                capacity_bytes,
-                // What was given away since the last beat may all be written.
-                available_bytes: available_bytes
-                    .saturating_sub(u64::from(server.placed_since_beat) * limits::CHUNK_BYTES),
-                active_writes: server.active_writes + server.placed_since_beat,
-                active_reads: server.active_reads,
-                latency_us: 0,
-                near: false,
-            }
-        };
-        self.servers.iter().map(candidate).collect()
+        self.servers.iter().map(|(id, server)| self.candidate(*id, server, now)).collect()
+    }
+
+    fn candidate(&self, id: ServerId, server: &Server, now: Instant) -> Candidate {
+        let room = room(&server.disks);
+        // What was given away since the last beat may all be written.
+        let given = u64::from(server.placed_since_beat) * limits::CHUNK_BYTES;
+        Candidate {
+            health: self.health(id, now),
+            wish: self.wish(id),
+            sick: server.vitals().sickness(),
+            available_bytes: room.best.saturating_sub(given),
+            active_writes: server.active_writes + server.placed_since_beat,
+            active_reads: server.active_reads,
+            cpu_percent: server.cpu_percent,
+            latency_us: server.latency_us,
+            ..Candidate::idle(id, &server.rack, room.capacity, room.free.saturating_sub(given))
+        }
+    }
+
+    /// Whether so many replicas of a chunk are allowed, and enough servers take part to hold them.
+    #[must_use]
+    pub fn can_hold(&self, replicas: u32) -> bool {
+        let active = |id: &&ServerId| self.wish(**id) == ServerWish::Active;
+        replicas <= limits::REPLICAS_MAX
+            && self.servers.keys().filter(active).take(replicas as usize).count() == replicas as usize
+    }
+
+    /// The registered servers.
+    pub fn registered(&self) -> impl Iterator<Item = (ServerId, &Server)> {
+        self.servers.iter().map(|(id, server)| (*id, server))
+    }
+
+    /// How long clients wait for the slowest of the servers that are alive, in microseconds.
+    #[must_use]
+    pub fn latency_us(&self, now: Instant) -> u64 {
+        let alive = self.servers.iter().filter(|(id, _)| self.health(**id, now) == Health::Alive);
+        alive.map(|(_, server)| server.latency_us).max().unwrap_or(0)
+    }
+
+    /// The servers that the state knows and that did not report to this leader yet, but may.
+    #[must_use]
+    pub fn awaited(&self, reported: &dyn Fn(ServerId) -> bool) -> BTreeSet<ServerId> {
+        let gone = |row: &rows::Server| row.wish == ServerWish::Decommissioned;
+        self.rows.iter().filter(|(id, row)| !gone(row) && !reported(**id)).map(|(id, _)| *id).collect()
     }
 
     /// A chunk that these servers wrote is sealed.
@@ -205,19 +383,36 @@ impl Servers {
     }
 }
 
-/// Capacity of the disks that work, and the room that the best of them still has for new chunks: a chunk lies on one disk.
-fn room(disks: &[v1::DiskInfo]) -> (u64, u64) {
+/// The room on a server's disks, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// Of the disks that work.
+    capacity: u64,
+    /// On the one of them that has the most for new chunks: a chunk lies on one disk.
+    best: u64,
+    /// On all of them.
+    free: u64,
+}
+
+fn room(disks: &[v1::DiskInfo]) -> Room {
     let working = || disks.iter().filter(|d| !d.failed);
-    let capacity = working().fold(0u64, |sum, d| sum.saturating_add(d.capacity_bytes));
-    let open = working().filter(|d| {
-        let used_share = u128::from(d.capacity_bytes.saturating_sub(d.available_bytes)) * 100;
-        used_share < u128::from(d.capacity_bytes) * u128::from(limits::DISK_NO_NEW_PERCENT)
-    });
-    (capacity, open.map(|d| d.available_bytes).max().unwrap_or(0))
+    let open = || {
+        working().filter(|d| {
+            let used_share = u128::from(d.capacity_bytes.saturating_sub(d.available_bytes)) * 100;
+            used_share < u128::from(d.capacity_bytes) * u128::from(limits::DISK_NO_NEW_PERCENT)
+        })
+    };
+    Room {
+        capacity: working().fold(0, |sum, d| sum.saturating_add(d.capacity_bytes)),
+        best: open().map(|d| d.available_bytes).max().unwrap_or(0),
+        free: open().fold(0, |sum, d| sum.saturating_add(d.available_bytes)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use quarry_types::ChunkId;
+
     use super::*;
 
     fn disk(capacity: u64, available: u64, failed: bool) -> v1::DiskInfo {
@@ -242,9 +437,13 @@ mod tests {
 
     #[test]
     fn failed_and_full_disks_offer_no_room() {
-        assert_eq!(room(&[disk(1000, 400, false), disk(1000, 900, true), disk(1000, 500, false)]), (2000, 500));
-        assert_eq!(room(&[disk(1000, 50, false)]), (1000, 0), "95 % full takes no new chunks");
-        assert_eq!(room(&[]), (0, 0));
+        let of = |disks: &[v1::DiskInfo]| {
+            let Room { capacity, best, free } = room(disks);
+            (capacity, best, free)
+        };
+        assert_eq!(of(&[disk(1000, 400, false), disk(1000, 900, true), disk(1000, 500, false)]), (2000, 500, 900));
+        assert_eq!(of(&[disk(1000, 50, false)]), (1000, 0, 0), "95 % full takes no new chunks");
+        assert_eq!(of(&[]), (0, 0, 0));
     }
 
     #[test]
@@ -257,7 +456,7 @@ mod tests {
         let beat = |registration| v1::Beat { registration, ..Default::default() };
         assert_eq!(servers.beat(a, &beat(8), None, at(2000)), None);
         assert_eq!(servers.health(a, at(2000)), Health::Suspect);
-        assert_eq!(servers.beat(a, &beat(7), Some((0, 0)), at(2000)), Some(false));
+        assert_eq!(servers.beat(a, &beat(7), Some((0, Sums::default())), at(2000)), Some(Ranges(0)));
         assert_eq!(servers.health(a, at(2000)), Health::Alive);
         assert_eq!(servers.health(a, at(5000)), Health::Dead);
         servers.goodbye(a);
@@ -265,17 +464,24 @@ mod tests {
     }
 
     #[test]
-    fn a_full_report_is_asked_for_when_the_pictures_differ() {
+    fn what_differs_is_asked_for_again_and_all_when_changes_never_came() {
         let (mut servers, a) = (Servers::default(), ServerId::from_random(1));
         servers.register(a, registered(7), 1, Instant(Duration::ZERO));
-        let mut beat = |number, digest, held| {
-            let beat = v1::Beat { registration: 7, inventory_number: number, digest, ..Default::default() };
+        let sums = |weight| {
+            let mut sums = Sums::default();
+            sums.change(ChunkId(3), 0, weight);
+            sums
+        };
+        let mut beat = |number, weight, held: Option<(u64, u64)>| {
+            let (digest, ranges) = (sums(weight).digest(), sums(weight).ranges().to_vec());
+            let beat = v1::Beat { registration: 7, inventory_number: number, digest, ranges, ..Default::default() };
+            let held = held.map(|(number, weight)| (number, sums(weight)));
             servers.beat(a, &beat, held, Instant(Duration::ZERO))
         };
-        assert_eq!(beat(5, 9, Some((5, 9))), Some(false));
-        assert_eq!(beat(5, 9, Some((5, 8))), Some(true), "same number, other sum");
-        assert_eq!(beat(6, 9, Some((5, 8))), Some(false), "a change is under way");
-        assert_eq!(beat(6, 9, Some((5, 8))), Some(false));
-        assert_eq!(beat(6, 9, None), Some(true), "it never came");
+        assert_eq!(beat(5, 9, Some((5, 9))), Some(Ranges(0)));
+        assert_eq!(beat(5, 9, Some((5, 8))), Some(Ranges(1 << 3)), "same number, other sum");
+        assert_eq!(beat(6, 9, Some((5, 8))), Some(Ranges(0)), "a change is under way");
+        assert_eq!(beat(6, 9, Some((5, 8))), Some(Ranges(0)));
+        assert_eq!(beat(6, 9, None), Some(Ranges::ALL), "it never came");
     }
 }

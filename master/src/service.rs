@@ -3,16 +3,22 @@
 mod add_chunk;
 mod check;
 mod complete;
+mod explain;
 mod heartbeat;
 mod list;
 mod locate;
 mod names;
+mod rebalance;
 mod receipts;
 mod register;
+mod repairs;
 mod report;
 mod seal;
+mod servers;
 mod session;
+mod settings;
 mod status;
+mod trash;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +28,7 @@ pub use complete::CompleteCall;
 pub use list::ListPage;
 pub use locate::LocateCall;
 pub use receipts::Receipts;
+pub use report::FULL_REPORTS;
 pub use seal::{SealChunkCall, Sealer};
 
 use quarry_proto::v1;
@@ -34,7 +41,7 @@ use crate::shared::Shared;
 #[derive(Clone)]
 pub struct Service {
     shared: Arc<Shared>,
-    status: Arc<status::StatusCache>,
+    changing_settings: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A lease and a session are kept alive by this many calls while they last.
@@ -43,7 +50,7 @@ const KEEP_ALIVES: u32 = 4;
 impl Service {
     /// Over a running master.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Service { shared, status: Arc::default() }
+        Service { shared, changing_settings: Arc::default() }
     }
 
     /// The cluster.

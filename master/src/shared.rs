@@ -8,21 +8,26 @@ use std::{
 use quarry_env::{Instant, World};
 use quarry_master_core::{
     apply::Reply,
-    command::{Command, Kind},
+    command::{Command, Kind, ServerWish, SetServer},
     query,
+    rows::Totals,
     running::RunningClock,
     tables::ReadTables,
 };
 use quarry_types::{ChunkId, ClusterId, ClusterKey, ErrorCode, Leadership, NodeId, ServerId};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::Dispatch,
     error::{Fault, fault, job_lost, query_fault},
     locations::Locations,
+    orphans::Orphans,
     raft::{Group, View},
     renewals::Renewals,
+    repairing::Repairing,
     servers::Servers,
+    service::FULL_REPORTS,
     verifying::Verifying,
 };
 
@@ -44,8 +49,23 @@ pub struct Shared {
     pub session: Duration,
     /// The present leadership; `None` while another master leads, or none.
     pub present: Mutex<Option<Arc<Leading>>>,
+    /// Copies that ended.
+    pub copies: CopyCounts,
     /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
     pub running: Mutex<RunningClock>,
+}
+
+/// Copies for repair, drains and balancing that ended since the process started.
+#[derive(Debug, Default)]
+pub struct CopyCounts {
+    /// The target has the chunk.
+    pub done: AtomicU64,
+    /// It did not work, and is tried again.
+    pub failed: AtomicU64,
+    /// It was not needed any more.
+    pub cancelled: AtomicU64,
+    /// Bytes of those that are done.
+    pub bytes: AtomicU64,
 }
 
 /// One leadership of this master, with everything that is learnt anew in each.
@@ -61,6 +81,8 @@ pub struct Leading {
     /// Cancelled when the leadership is over. Those who wait are woken in the order in which they came, which tokio's
     /// `watch` leaves to chance.
     pub ended: CancellationToken,
+    /// Turns of full reports.
+    pub reports: Semaphore,
     soft: Mutex<Soft>,
 }
 
@@ -72,11 +94,31 @@ pub struct Soft {
     pub locations: Locations,
     /// Signs of life of sessions and leases.
     pub renewals: Renewals,
+    /// Replicas of chunks that the namespace does not know.
+    pub orphans: Orphans,
     /// Replicas that readers complained about.
     pub verifying: Verifying,
+    /// Chunks that are not as they should be.
+    pub repairing: Repairing,
+    /// How much there is in the replicated state, as it was seen last.
+    pub totals: Option<Totals>,
 }
 
 impl Soft {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(key: ClusterKey) -> Self {
+        Soft {
+            servers: Servers::default(),
+            locations: Locations::new(key),
+            orphans: Orphans::default(),
+            renewals: Renewals::default(),
+            verifying: Verifying::default(),
+            repairing: Repairing::default(),
+            totals: None,
+        }
+    }
+
     /// A chunk that these servers wrote is sealed: what they reported of it is to be compared with the record now.
     pub fn sealed(&mut self, chunk: ChunkId, servers: &[ServerId]) {
         self.servers.sealed(servers);
@@ -90,14 +132,10 @@ impl Leading {
     /// A leadership that has just begun.
     #[must_use]
     pub fn new(leadership: Leadership, since: Instant, dispatch: Arc<Dispatch>, key: ClusterKey) -> Self {
-        let soft = Soft {
-            servers: Servers::default(),
-            locations: Locations::new(key),
-            renewals: Renewals::default(),
-            verifying: Verifying::default(),
-        };
+        let soft = Soft::new(key);
         let (open_watermark, ended) = (AtomicU64::new(0), CancellationToken::new());
-        Leading { leadership, since, dispatch, open_watermark, ended, soft: Mutex::new(soft) }
+        let reports = Semaphore::new(FULL_REPORTS);
+        Leading { leadership, since, dispatch, open_watermark, ended, reports, soft: Mutex::new(soft) }
     }
 
     /// The soft state. Hold it for a few map operations, never over an await.
@@ -167,6 +205,28 @@ impl Shared {
         read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         self.world.blocking.run(move || view.at_once(read)).await.map_err(job_lost)?.map_err(query_fault)
+    }
+
+    /// Changes what is wanted of a chunkserver, and lets the leader know at once.
+    pub async fn set_server(
+        &self,
+        leading: &Leading,
+        server: ServerId,
+        wish: ServerWish,
+        for_ms: u64,
+        automatic: bool,
+    ) -> Result<(), Fault> {
+        self.propose(Kind::SetServer(SetServer { server, wish, for_ms, automatic })).await?;
+        self.refresh(leading, server).await
+    }
+
+    /// Lets the leader know what the replicated state says of a server now.
+    pub async fn refresh(&self, leading: &Leading, server: ServerId) -> Result<(), Fault> {
+        let row = self.peek(move |tables| Ok(query::server(tables, server)?)).await?;
+        if let Some(row) = row {
+            leading.soft().servers.remember(server, row);
+        }
+        Ok(())
     }
 
     /// The present moment, on a clock that stands still while this process does (S10).

@@ -24,10 +24,16 @@ pub struct Options {
     pub chunkservers: usize,
     /// Racks that they are spread over.
     pub racks: usize,
+    /// Settings that the cluster is made with, as in `trash=0`.
+    pub settings: Vec<String>,
+    /// What the master logs.
+    pub master_log: String,
     /// More arguments for the master.
     pub master_args: Vec<String>,
     /// More arguments for each chunkserver.
     pub chunkserver_args: Vec<String>,
+    /// More arguments for single chunkservers, by index.
+    pub args_of: Vec<Vec<String>>,
     /// Data directories of a chunkserver, instead of one below the cluster's own.
     pub data_dirs: Vec<Option<PathBuf>>,
     /// The master's data directory, instead of one below the cluster's own.
@@ -39,8 +45,11 @@ impl Default for Options {
         Options {
             chunkservers: 3,
             racks: 1,
+            settings: Vec::new(),
+            master_log: MASTER_LOG.into(),
             master_args: Vec::new(),
             chunkserver_args: Vec::new(),
+            args_of: Vec::new(),
             data_dirs: Vec::new(),
             master_dir: None,
         }
@@ -121,11 +130,15 @@ impl Cluster {
         let key = at("cluster.key");
         let init = Command::new(binary("quarry-master"))
             .args(["init", "--data", &text(&data), "--key-file", &text(&key)])
+            .args(options.settings.iter().flat_map(|setting| ["--set", setting]))
             .output()
             .expect("quarry-master starts");
         assert!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));
         let mut args: Vec<String> =
-            ["run", "--data", &text(&data), "--key-file", &text(&key), "--log", MASTER_LOG].map(String::from).to_vec();
+            ["run", "--data", &text(&data), "--key-file", &text(&key), "--log", &options.master_log]
+                .map(String::from)
+                .to_vec();
+        args.extend(["--http".into(), "127.0.0.1:0".into()]);
         args.extend(options.master_args.iter().cloned());
         let master = Server::start("quarry-master", args, at("master.log"), data);
         let servers = (0..options.chunkservers)
@@ -134,8 +147,9 @@ impl Cluster {
                 let rack = format!("r{}", i % options.racks);
                 let fixed = ["run", "--data", &text(&data), "--key-file", &text(&key), "--masters", &master.address];
                 let mut args: Vec<String> = fixed.map(String::from).to_vec();
-                args.extend(["--rack".into(), rack]);
+                args.extend(["--rack".into(), rack, "--http".into(), "127.0.0.1:0".into()]);
                 args.extend(options.chunkserver_args.iter().cloned());
+                args.extend(options.args_of.get(i).into_iter().flatten().cloned());
                 Server::start("quarry-chunkserver", args, at(&format!("cs{i}.log")), data)
             })
             .collect();
@@ -188,6 +202,66 @@ impl Cluster {
         let rest = line.split("members=").nth(1).expect("the line names the members");
         let members = rest.split_whitespace().next().unwrap_or_default();
         members.trim_matches('"').split(',').map(|address| self.server_at(address)).collect()
+    }
+
+    /// `quarry repairs --json`: the ledger.
+    #[must_use]
+    pub fn repairs(&self) -> Vec<serde_json::Value> {
+        self.quarry(&["repairs", "--json"]).json()["repairs"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The state of a chunkserver in `status`.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn state_of(&self, server: usize) -> String {
+        let address = &self.servers.get(server).expect("a server of this cluster").address;
+        let status = self.status();
+        let servers = status["chunkservers"].as_array().cloned().unwrap_or_default();
+        let found = servers.iter().find(|s| s["address"] == address.as_str()).expect("the server is known");
+        found["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a chunkserver is in a state.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub fn wait_state(&self, server: usize, state: &str, limit: Duration) {
+        wait::until(&format!("server {server} {state}"), limit, || {
+            let is = self.state_of(server);
+            if is == state { Ok(()) } else { Err(is) }
+        });
+    }
+
+    /// Waits until the ledger is empty, and then says where the replicas of each chunk of the files are: the servers, by index.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    #[must_use]
+    pub fn wait_whole(&self, files: &[String], limit: Duration) -> Vec<Vec<usize>> {
+        wait::until("all chunks whole", limit, || match self.repairs() {
+            rows if rows.is_empty() => Ok(()),
+            rows => {
+                Err(format!("{} rows; the first: {}", rows.len(), rows.first().unwrap_or(&serde_json::Value::Null)))
+            }
+        });
+        files.iter().flat_map(|file| self.placed(file)).collect()
+    }
+
+    /// The servers that hold each chunk of a file sealed, by index.
+    #[must_use]
+    pub fn placed(&self, file: &str) -> Vec<Vec<usize>> {
+        let chunks = self.chunks(file)["chunks"].as_array().cloned().unwrap_or_default();
+        let holders = |chunk: &serde_json::Value| {
+            let replicas = chunk["replicas"].as_array().cloned().unwrap_or_default();
+            // Until the report of a replica is here it is known by its receipt, as fenced.
+            let good = replicas
+                .iter()
+                .filter(|r| (r["state"] == "sealed" || r["state"] == "fenced") && r["reachable"] != false);
+            good.map(|r| self.server_at(r["address"].as_str().unwrap_or_default())).collect()
+        };
+        chunks.iter().map(holders).collect()
     }
 
     /// Waits until `count` chunkservers are alive.

@@ -38,11 +38,13 @@ pub struct Process {
     child: Child,
     /// What it prints to standard error.
     pub log: PathBuf,
+    /// Where it serves metrics and health.
+    pub http: Option<String>,
 }
 
 impl Process {
     /// Starts `binary` with `args`, appending its standard error to `log`, and waits for the line
-    /// `listening on HOST:PORT`. Returns the address too.
+    /// `listening on HOST:PORT`, before which `http on HOST:PORT` may stand. Returns the address too.
     ///
     /// # Panics
     /// When it ends or stays silent; with the end of its log.
@@ -59,15 +61,22 @@ impl Process {
         let (tx, rx) = mpsc::channel();
         // Goes on reading to the end, so that the server never blocks on a full pipe.
         thread::spawn(move || {
+            let mut http = None;
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("http on ") {
+                    http = Some(address.to_owned());
+                }
                 if let Some(address) = line.strip_prefix("listening on ") {
-                    let _closed = tx.send(address.to_owned());
+                    let _closed = tx.send((http.take(), address.to_owned()));
                 }
             }
         });
-        let process = Process { child, log: log.into() };
+        let mut process = Process { child, log: log.into(), http: None };
         match rx.recv_timeout(Duration::from_secs(30)) {
-            Ok(address) => (process, address),
+            Ok((http, address)) => {
+                process.http = http;
+                (process, address)
+            }
             Err(_) => panic!("{program} {args:?} did not start; its log ends:\n{}", process.log_tail()),
         }
     }

@@ -3,7 +3,8 @@
 //! The master holds a copy that a full report fills and numbered changes keep. The digest is a sum over the items,
 //! so that it is kept up to date by a subtraction and an addition and does not depend on their order; each item is
 //! mixed with a key first, so that differences do not cancel each other out. Two digests are compared only at equal
-//! numbers.
+//! numbers. It is kept in parts, one for each of [`RANGES`] ranges of chunks, so that where two pictures differ only the ranges
+//! that do are reported again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -67,20 +68,79 @@ fn mix(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
+/// Parts of an inventory that have a sum of their own: as many as a word has bits, so that a set of them is a word.
+pub const RANGES: usize = 64;
+
+/// A set of ranges, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ranges(pub u64);
+
+impl Ranges {
+    /// All of them.
+    pub const ALL: Ranges = Ranges(u64::MAX);
+
+    /// Whether the chunk lies in one of them. Chunks are numbered one after the other, so its low bits spread it well.
+    #[must_use]
+    pub fn hold(self, chunk: ChunkId) -> bool {
+        self.0 >> (chunk.0 % RANGES as u64) & 1 == 1
+    }
+}
+
+/// The digest of an inventory, by range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sums([u64; RANGES]);
+
+impl Default for Sums {
+    fn default() -> Self {
+        Sums([0; RANGES])
+    }
+}
+
+impl Sums {
+    /// A replica of `chunk` that weighed `gone` became one that weighs `come`; 0: none.
+    pub fn change(&mut self, chunk: ChunkId, gone: u64, come: u64) {
+        if let Some(sum) = self.0.get_mut((chunk.0 % RANGES as u64) as usize) {
+            *sum = sum.wrapping_sub(gone).wrapping_add(come);
+        }
+    }
+
+    /// The digest of everything.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.iter().fold(0, |all, sum| all.wrapping_add(*sum))
+    }
+
+    /// By range, in order.
+    #[must_use]
+    pub fn ranges(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// The ranges in which the other side has another sum; all of them when it does not say.
+    #[must_use]
+    pub fn differing(&self, other: &[u64]) -> Ranges {
+        if other.len() != RANGES {
+            return Ranges::ALL;
+        }
+        let differ = self.0.iter().zip(other).map(|(ours, theirs)| u64::from(ours != theirs));
+        Ranges(differ.enumerate().fold(0, |all, (range, differs)| all | differs << range))
+    }
+}
+
 /// The inventory.
 pub struct Inventory {
     key: DigestKey,
     items: BTreeMap<ChunkId, ReplicaItem>,
     number: u64,
     changes: VecDeque<Change>,
-    digest: u64,
+    sums: Sums,
 }
 
 impl Inventory {
     /// Empty, at number 0.
     #[must_use]
     pub fn new(key: DigestKey) -> Self {
-        Inventory { key, items: BTreeMap::new(), number: 0, changes: VecDeque::new(), digest: 0 }
+        Inventory { key, items: BTreeMap::new(), number: 0, changes: VecDeque::new(), sums: Sums::default() }
     }
 
     /// Sets a replica; nothing happens when it is the same already.
@@ -90,14 +150,14 @@ impl Inventory {
             return;
         }
         let old = old.map_or(0, |old| self.key.weigh(&old));
-        self.digest = self.digest.wrapping_sub(old).wrapping_add(self.key.weigh(&item));
+        self.sums.change(item.chunk, old, self.key.weigh(&item));
         self.note(item.chunk, Some(item));
     }
 
     /// Removes a replica, if it is there.
     pub fn remove(&mut self, chunk: ChunkId) {
         if let Some(old) = self.items.remove(&chunk) {
-            self.digest = self.digest.wrapping_sub(self.key.weigh(&old));
+            self.sums.change(chunk, self.key.weigh(&old), 0);
             self.note(chunk, None);
         }
     }
@@ -119,7 +179,13 @@ impl Inventory {
     /// The digest at [`Inventory::number`].
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.sums.digest()
+    }
+
+    /// The sums that the digest is made of.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// All replicas, by chunk.
@@ -191,6 +257,14 @@ mod tests {
         assert_eq!(inventory.changes_since(3).map(|c| c.len()), Some(CHANGES_KEPT));
     }
 
+    #[test]
+    fn sums_that_are_missing_differ_everywhere() {
+        let mut sums = Sums::default();
+        sums.change(ChunkId(70), 0, 5);
+        assert_eq!(sums.differing(Sums::default().ranges()), Ranges(1 << 6));
+        assert_eq!((sums.differing(&[]), sums.differing(sums.ranges())), (Ranges::ALL, Ranges(0)));
+    }
+
     proptest! {
         #[test]
         fn s7_the_digest_depends_on_the_contents_alone(ops in proptest::collection::vec((0u64..20, 0u64..4), 0..60)) {
@@ -204,9 +278,26 @@ mod tests {
             for i in items {
                 fresh.put(i);
             }
-            prop_assert_eq!(walked.digest(), fresh.digest());
+            prop_assert_eq!((walked.digest(), walked.sums()), (fresh.digest(), fresh.sums()));
             fresh.put(item(99, 1));
             prop_assert_ne!(walked.digest(), fresh.digest());
+        }
+
+        #[test]
+        fn s7_the_ranges_that_differ_hold_every_difference(
+            ours in proptest::collection::btree_map(0u64..300, 1u64..4, 0..60),
+            theirs in proptest::collection::btree_map(0u64..300, 1u64..4, 0..60),
+        ) {
+            let inventory = |of: &BTreeMap<u64, u64>| {
+                let mut inventory = Inventory::new(key());
+                of.iter().for_each(|(chunk, length)| inventory.put(item(*chunk, *length)));
+                inventory
+            };
+            let differing = inventory(&ours).sums().differing(inventory(&theirs).sums().ranges());
+            for range in 0..RANGES as u64 {
+                let of = |all: &BTreeMap<u64, u64>| all.clone().into_iter().filter(|(c, _)| c % 64 == range).collect::<Vec<_>>();
+                prop_assert_eq!(differing.hold(ChunkId(range)), of(&ours) != of(&theirs));
+            }
         }
     }
 }

@@ -8,16 +8,22 @@
 //! | [`sealing`] | what a replica does when the master's committed seal reaches it |
 //! | [`recovery`] | what of an open replica is still proven after a crash |
 //! | [`inventory`] | all replicas of a server, their numbered changes and their digest |
+//! | [`assembly`] | a chunk that is put together from replicas of which none need be whole |
 //! | [`capacity`] | how much of a disk may be used |
+//! | [`disk_health`] | when a disk is out of service, and when it is slow |
+//! | [`scrub`] | which replica is read again next, and how fast |
 //!
 //! This crate must not know files, sockets, clocks, threads or the messages of the wire.
 
+pub mod assembly;
 pub mod capacity;
+pub mod disk_health;
 pub mod identity;
 pub mod inventory;
 pub mod layout;
 pub mod record;
 pub mod recovery;
+pub mod scrub;
 pub mod sealing;
 
 /// What an acknowledgement of this server promises.

@@ -15,8 +15,9 @@
 //! ```
 //! Numbers are little endian.
 //!
-//! A replica only ever moves down this list: open → fenced → sealed, and from each of them to quarantined. The
-//! methods here are the only places that make a record with another state.
+//! A replica only ever moves down this list: open → fenced → sealed, and from each of them to quarantined. A copy is
+//! sealed from the start, and takes the place of what was there. The methods here are the only places that make a
+//! record with another state.
 
 use bytes::{Buf, BufMut};
 use quarry_types::{ChunkId, ChunkSums, ClusterId, Crc32, Receipt, ReplicaState, ServerId};
@@ -126,6 +127,12 @@ impl ReplicaRecord {
             tail_crc: Crc32::EMPTY,
             flushed: Mark::default(),
         }
+    }
+
+    /// A copy of a sealed chunk: verified and on the disk before it has a record.
+    #[must_use]
+    pub fn copied(sums: &ChunkSums) -> Self {
+        Self::open().fenced(sums, true, false).sealed(sums.length(), sums.combined(), sums.tail().0)
     }
 
     /// An open replica after a flush. A mark never moves back.

@@ -7,16 +7,22 @@
 //! | [`report`] | the inventory, in full and as changes |
 //! | [`session`] | one registration's life: beats, reports and commands until it ends |
 //! | [`commands`] | verifies and carries out what the leader tells |
+//! | [`removals`] | which registration may have replicas removed |
+//! | [`peers`] | whether this server reaches others |
 //! | [`backoff`] | pauses between attempts |
 
 mod backoff;
 mod channel;
 mod commands;
+mod peers;
 mod register;
+mod removals;
 mod report;
 mod session;
 
 use std::sync::Arc;
+
+pub(crate) use removals::Removals;
 
 use quarry_chunkserver_core::Durability;
 use quarry_proto::WireError;

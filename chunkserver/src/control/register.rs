@@ -24,6 +24,8 @@ use crate::{server::Context, store::DiskStatus};
 const HINTS_MAX: usize = 4;
 /// A disk that does not answer within this is left out of a registration; beats tell it later.
 const DISKS_DEADLINE: Duration = Duration::from_secs(1);
+/// Longest reason of a failed disk in a beat, in characters. The log has all of it.
+pub(super) const REASON_CHARS: usize = 200;
 /// Bounds for the beat interval that a master may ask for.
 const BEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
@@ -152,5 +154,15 @@ pub(super) fn disk_info(disk: &DiskStatus) -> v1::DiskInfo {
         used_bytes: disk.used_bytes,
         available_bytes: disk.available_bytes,
         failed: disk.failed.is_some(),
+        failed_reason: short(disk.failed.as_deref().unwrap_or_default()),
+        slow: disk.slow,
+        latency_us: disk.latency_us,
+        errors: disk.errors,
+        chunks: disk.chunks,
     }
+}
+
+/// A text as it may stand in a beat, which stays short.
+fn short(text: &str) -> String {
+    text.chars().take(REASON_CHARS).collect()
 }

@@ -30,7 +30,7 @@ use super::{
     register::{Registered, disk_info},
     report::Reporter,
 };
-use crate::server::Context;
+use crate::{server::Context, store::Ranges};
 
 /// Name of the gRPC metadata that carries the registration's number.
 const REGISTRATION: &str = "quarry-registration";
@@ -42,6 +42,8 @@ const COMMANDS_AT_ONCE: usize = 8;
 const COMMANDS_WAITING: usize = 256;
 /// How soon a change of the inventory is reported; what comes together is reported together.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+/// Removals of an earlier registration that are half-way are done within this, or their disk hangs.
+const REMOVALS_DEADLINE: Duration = Duration::from_secs(60);
 /// How often the disks are asked for their room.
 const DISKS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait for the master to take a goodbye.
@@ -76,6 +78,8 @@ struct Session {
     beat_interval: Duration,
     sequence: AtomicU64,
     disks: watch::Sender<Vec<v1::DiskInfo>>,
+    /// Ranges that the master wants reported anew.
+    wanted: AtomicU64,
     report_wanted: Notify,
     /// Commands that wait or run.
     accepted: Arc<Semaphore>,
@@ -99,12 +103,13 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         beat_interval,
         sequence: AtomicU64::new(0),
         disks: watch::Sender::new(Vec::new()),
+        wanted: AtomicU64::new(0),
         report_wanted: Notify::new(),
         accepted: Arc::new(Semaphore::new(COMMANDS_WAITING)),
         running: Arc::new(Semaphore::new(COMMANDS_AT_ONCE)),
     };
     let begun = {
-        let begin = session.begin(&master, &mut reporter);
+        let begin = session.begin(&master);
         tokio::pin!(begin);
         tokio::select! {
             biased;
@@ -120,6 +125,7 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         Ok(streams) => streams,
         Err(error) => return End::Failed(error),
     };
+    context.registered.store(true, Ordering::Relaxed);
     let end = tokio::select! {
         biased;
         () = context.stopping.cancelled() => End::Stopping,
@@ -128,6 +134,7 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         end = session.report(&mut reporter) => end,
         end = session.watch_disks() => end,
     };
+    context.registered.store(false, Ordering::Relaxed);
     if matches!(end, End::Stopping) {
         session.goodbye(&to_master, &mut from_master).await;
     }
@@ -137,10 +144,10 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
 type Streams = (mpsc::Sender<v1::ServerMessage>, Streaming<v1::MasterMessage>);
 
 impl Session {
-    /// The full report, then the heartbeat stream on a connection of its own: bulk reports never delay a beat.
-    async fn begin(&self, master: &str, reporter: &mut Reporter) -> Result<Streams, WireError> {
+    /// Opens the heartbeat stream, on a connection of its own and before the full report: no report ever delays a beat, however
+    /// long it takes or waits for its turn.
+    async fn begin(&self, master: &str) -> Result<Streams, WireError> {
         let world = &self.context.world;
-        reporter.bring_up_to_date().await?;
         if let Ok(Ok(disks)) = timeout(&*world.clock, DISKS_INTERVAL, self.context.store.disks()).await {
             self.disks.send_replace(disks.iter().map(disk_info).collect());
         }
@@ -158,8 +165,9 @@ impl Session {
 
     fn next_beat(&self) -> v1::Beat {
         let context = &self.context;
-        let (inventory_number, digest) = context.store.digest();
+        let (inventory_number, sums) = context.store.sums();
         let counts = context.store.counts();
+        let scrub = context.store.scrub_status();
         v1::Beat {
             registration: self.number,
             server: context.server.to_bytes().into(),
@@ -167,10 +175,19 @@ impl Session {
             disks: self.disks.borrow().clone(),
             inventory_number,
             chunks: counts.replicas,
-            digest,
+            digest: sums.digest(),
+            ranges: sums.ranges().to_vec(),
             active_writes: u32::try_from(context.streams.count()).unwrap_or(u32::MAX),
             active_reads: context.active_reads(),
             quarantined: counts.quarantined,
+            cpu_percent: context.traffic.cpu_percent.load(Ordering::Relaxed),
+            latency_us: context.traffic.latency_us(context.world.clock.now()),
+            read_bytes: context.traffic.reads.bytes(),
+            written_bytes: context.traffic.writes.bytes(),
+            scrubbed_bytes: scrub.scrubbed_bytes,
+            oldest_verified_ms: scrub.oldest_verified_ms,
+            copies: context.copies.progress(),
+            hot: context.readers.take_most(),
         }
     }
 
@@ -193,6 +210,7 @@ impl Session {
             if let Err(error) = self.send(to_master, server_message::Body::Beat(self.next_beat())).await {
                 return End::Failed(error);
             }
+            self.context.traffic.beats.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -215,6 +233,8 @@ impl Session {
                         return End::RegisterAgain;
                     }
                     if reply.report_wanted {
+                        let ranges = if reply.ranges_wanted == 0 { Ranges::ALL } else { Ranges(reply.ranges_wanted) };
+                        self.wanted.fetch_or(ranges.0, Ordering::Relaxed);
                         self.report_wanted.notify_one();
                     }
                     let open = ChunkId(reply.open_watermark);
@@ -249,11 +269,13 @@ impl Session {
             return;
         };
         let (context, running, to_master) = (Arc::clone(&self.context), Arc::clone(&self.running), to_master.clone());
+        let registration = self.number;
         let work = async move {
-            let Ok(_running) = running.acquire().await else {
-                return;
+            let _place = match commands::takes_a_place(&command) {
+                true => running.acquire().await.ok(),
+                false => None,
             };
-            let result = commands::carry_out(&context, command).await;
+            let result = commands::carry_out(&context, registration, command).await;
             let message = v1::ServerMessage { body: Some(server_message::Body::Result(result)) };
             let _sent = timeout(&*context.world.clock, DEAD_AFTER, to_master.send(message)).await;
             drop(accepted);
@@ -271,16 +293,30 @@ impl Session {
         );
     }
 
+    /// The full report, when nothing that an earlier registration ordered can change what it says any more (S7), and then
+    /// what changes.
     async fn report(&self, reporter: &mut Reporter) -> End {
+        let (world, removals) = (&self.context.world, self.context.removals.only_of(self.number));
+        if let Err(late) = timeout(&*world.clock, REMOVALS_DEADLINE, removals).await {
+            let message = format!("what was to be removed before this registration is not done: {late}");
+            return End::Failed(WireError::new(ErrorCode::Busy, message));
+        }
+        let mut done = reporter.bring_up_to_date().await;
+        // What was wanted while the first report was not there has come with it.
+        self.wanted.store(0, Ordering::Relaxed);
         loop {
-            tokio::select! {
-                biased;
-                () = self.report_wanted.notified() => reporter.held = None,
-                () = self.context.world.clock.sleep(REPORT_INTERVAL) => {}
-            }
-            if let Err(error) = reporter.bring_up_to_date().await {
+            if let Err(error) = done {
                 return End::Failed(error);
             }
+            tokio::select! {
+                biased;
+                () = self.report_wanted.notified() => {}
+                () = world.clock.sleep(REPORT_INTERVAL) => {}
+            }
+            done = match Ranges(self.wanted.swap(0, Ordering::Relaxed)) {
+                Ranges(0) => reporter.bring_up_to_date().await,
+                wanted => reporter.report_ranges(wanted).await,
+            };
         }
     }
 
@@ -306,5 +342,51 @@ impl Session {
             }
         };
         let _late = timeout(&*self.context.world.clock, GOODBYE_DEADLINE, taken).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// The longest beat of a server with one disk, two copies under way and a million chunks.
+    #[test]
+    fn s9_a_beat_stays_below_a_kilobyte_at_a_million_chunks() {
+        let disk = v1::DiskInfo {
+            path: "/var/lib/quarry/chunkserver/disk-01".into(),
+            capacity_bytes: 1 << 45,
+            used_bytes: 1 << 45,
+            available_bytes: 1 << 45,
+            failed: true,
+            failed_reason: "x".repeat(super::super::register::REASON_CHARS),
+            slow: true,
+            latency_us: 10_000_000,
+            errors: 1 << 20,
+            chunks: 1_000_000,
+        };
+        let beat = v1::Beat {
+            registration: u64::MAX,
+            server: vec![7; 16].into(),
+            sequence: 1 << 40,
+            disks: vec![disk],
+            inventory_number: 1 << 40,
+            chunks: 1_000_000,
+            digest: u64::MAX,
+            active_writes: 96,
+            active_reads: 32,
+            quarantined: 1_000_000,
+            ranges: vec![u64::MAX; 64],
+            cpu_percent: 100,
+            latency_us: 10_000_000,
+            read_bytes: 1 << 50,
+            written_bytes: 1 << 50,
+            copies: vec![v1::CopyProgress { chunk: 1 << 40, bytes_done: 64 << 20 }; 2],
+            scrubbed_bytes: 1 << 50,
+            oldest_verified_ms: 1 << 41,
+            hot: vec![v1::HotChunk { chunk: 1 << 40, reads: 100_000 }; crate::readers::NAMED],
+        };
+        assert!(beat.encoded_len() < 1024, "{} bytes", beat.encoded_len());
     }
 }

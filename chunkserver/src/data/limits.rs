@@ -16,6 +16,8 @@ pub const QUEUED_PACKETS: usize = 7;
 pub const QUEUED_FLUSHES: usize = 64;
 /// Reads that hold a buffer at once; further ones wait.
 pub const READS_MAX: usize = 32;
+/// Of these, reads of other servers that copy, at most.
+pub const COPY_READS_MAX: usize = 8;
 
 /// A caller must have introduced itself within this.
 pub const HANDSHAKE_DEADLINE: Duration = CONNECT_DEADLINE;
@@ -33,10 +35,13 @@ pub const MEMBER_DEADLINE_STEP: Duration = Duration::from_secs(2);
 pub const LINGER: Duration = Duration::from_secs(1);
 /// After sending to the next member failed: how long to wait for the reason it may have sent.
 pub const REASON_DEADLINE: Duration = Duration::from_secs(1);
+/// Touching the disks for a probe.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Opening the replica, here and behind, must be done within this for the last member.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 const _: () = {
     assert!(QUEUED_PACKETS >= 4, "at least four packets in flight");
+    assert!(COPY_READS_MAX < READS_MAX, "copies never take all reads");
     assert!(WRITES_MAX < CONNECTIONS_MAX);
 };

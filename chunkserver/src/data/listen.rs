@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
-    limits::{CONNECTIONS_MAX, HANDSHAKE_DEADLINE, IDLE_DEADLINE, LINGER, STALL_DEADLINE},
+    limits::{CONNECTIONS_MAX, HANDSHAKE_DEADLINE, IDLE_DEADLINE, LINGER, PROBE_DEADLINE, STALL_DEADLINE},
     read, write,
 };
 use crate::server::Context;
@@ -119,15 +119,23 @@ async fn conversation(context: &Context, conn: &mut Conn, first: Frame) -> bool 
             let span = info_span!("read", request_id = clean_request_id(&read.request_id));
             read::serve(context, &mut conn.writer, read).instrument(span).await
         }
-        Frame::Probe(_) => match context.store.probe().await {
+        Frame::Probe(_) => match probe(context).await {
             Ok(()) => send(context, &mut conn.writer, v1::ProbeReply {}).await.is_ok(),
-            Err(e) => tell(context, &mut conn.writer, &WireError::from(e).of_server(context.server)).await,
+            Err(e) => tell(context, &mut conn.writer, &e.of_server(context.server)).await,
         },
         other => {
             let error = conn.reader.unexpected(&other, "OpenWrite, Read or Probe");
             fail(context, conn, &error.into()).await;
             false
         }
+    }
+}
+
+/// Answers for this process and for its disks.
+async fn probe(context: &Context) -> Result<(), WireError> {
+    match timeout(&*context.world.clock, PROBE_DEADLINE, context.store.probe()).await {
+        Ok(touched) => touched.map_err(WireError::from),
+        Err(late) => Err(WireError::new(ErrorCode::DeadlineExceeded, format!("the disks of this server: {late}"))),
     }
 }
 

@@ -56,8 +56,10 @@ async fn carry_out(
 ) -> Result<(), WireError> {
     match step {
         Step::Append { offset, pieces, bytes } => {
-            let end = offset + bytes.len() as u64;
+            let (end, length, began) = (offset + bytes.len() as u64, bytes.len() as u64, context.world.clock.now());
             replica.append(offset, &pieces, bytes).await?;
+            let traffic = &context.traffic;
+            traffic.served(&traffic.writes, length, began, context.world.clock.now());
             state.update(|progress| progress.wrote(end));
         }
         Step::Flush(length) => {

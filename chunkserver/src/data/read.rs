@@ -13,11 +13,16 @@ use tracing::{debug, info};
 use super::listen::{clean_request_id, send, tell};
 use crate::{
     server::Context,
-    store::{ReplicaReader, StoreError},
+    store::{ReplicaReader, Salvager, StoreError},
 };
 
 /// Serves one read. `false` when the connection is of no further use.
 pub(super) async fn serve(context: &Context, writer: &mut ConnWriter, read: v1::Read) -> bool {
+    let _copy = match read.copy {
+        true => context.copy_reads.acquire().await.ok(),
+        false => None,
+    };
+    let _reading = (!read.copy).then(|| context.readers.begin(ChunkId(read.chunk)));
     // Each read holds a buffer or two: past the limit it waits, and the caller's deadline decides how long.
     let Ok(_permit) = context.reads.acquire().await else {
         return false;
@@ -57,6 +62,12 @@ impl From<StoreError> for Stopped {
 
 async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> Result<(), Stopped> {
     let chunk = ChunkId(read.chunk);
+    if read.copy
+        && read.salvage
+        && let Some(salvager) = salvager(context, read).await?
+    {
+        return salvage(context, writer, read, &salvager).await;
+    }
     let reader = if read.open {
         context.store.open_reader(chunk).await?
     } else {
@@ -72,16 +83,19 @@ async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> 
     if read.bytes == 0 {
         at = end;
     }
-    let mut next = if at < end { Some(piece(&reader, at, end).await?) } else { None };
+    let mut next = if at < end { Some(piece(context, read, &reader, at, end).await?) } else { None };
     while let Some((data, block_crcs)) = next.take() {
         if data.is_empty() {
             break;
+        }
+        if read.copy {
+            check(context, read, &data, &block_crcs).await?;
         }
         let offset = at;
         at += data.len() as u64;
         // The disk works on the next blocks while these leave.
         let (sent, following) = futures::join!(send_data(context, writer, offset, &data, block_crcs), async {
-            if at < end { Some(piece(&reader, at, end).await) } else { None }
+            if at < end { Some(piece(context, read, &reader, at, end).await) } else { None }
         });
         sent.map_err(Stopped::Gone)?;
         next = following.transpose()?;
@@ -89,9 +103,61 @@ async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> 
     finish(context, writer, readable).await
 }
 
-async fn piece(reader: &ReplicaReader, at: u64, end: u64) -> Result<(bytes::Bytes, Vec<Crc32>), StoreError> {
+/// The replica, if it is in quarantine; whole ones are read as always.
+async fn salvager(context: &Context, read: &v1::Read) -> Result<Option<Salvager>, StoreError> {
+    match context.store.salvager(ChunkId(read.chunk), read.length).await {
+        Ok(salvager) => Ok(Some(salvager)),
+        Err(error) if error.code() == ErrorCode::Mismatch => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends what can be read of the blocks that cover the range; the others are missing in the answer.
+async fn salvage(
+    context: &Context,
+    writer: &mut ConnWriter,
+    read: &v1::Read,
+    salvager: &Salvager,
+) -> Result<(), Stopped> {
+    let end = read.offset.saturating_add(read.bytes).min(salvager.readable());
+    let mut at = read.offset - read.offset % BLOCK_BYTES;
+    while at < end {
+        let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
+        for (offset, data, slots) in salvager.read(at, wanted).await? {
+            send_data(context, writer, offset, &data, slots).await.map_err(Stopped::Gone)?;
+        }
+        at += wanted;
+    }
+    finish(context, writer, salvager.readable()).await
+}
+
+/// A copy must not spread what is bad, and no client may have noticed it yet: it is compared here too, and a replica
+/// that fails is checked as a whole, which takes it out of use.
+async fn check(context: &Context, read: &v1::Read, data: &[u8], crcs: &[Crc32]) -> Result<(), StoreError> {
+    if data.chunks(BLOCK_BYTES as usize).map(Crc32::of).eq(crcs.iter().copied()) {
+        return Ok(());
+    }
+    let chunk = ChunkId(read.chunk);
+    context.store.verify(chunk, read.length, Crc32(read.crc)).await?;
+    Err(StoreError::new(ErrorCode::Corrupt, format!("chunk {chunk}: a block failed its checksum, and then did not")))
+}
+
+async fn piece(
+    context: &Context,
+    read: &v1::Read,
+    reader: &ReplicaReader,
+    at: u64,
+    end: u64,
+) -> Result<(bytes::Bytes, Vec<Crc32>), StoreError> {
     let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
-    reader.read(at, wanted).await
+    let (began, traffic) = (context.world.clock.now(), &context.traffic);
+    let (data, crcs) = reader.read(at, wanted).await?;
+    if read.copy {
+        traffic.copied_out.fetch_add(data.len() as u64, Ordering::Relaxed);
+    } else {
+        traffic.served(&traffic.reads, data.len() as u64, began, context.world.clock.now());
+    }
+    Ok((data, crcs))
 }
 
 async fn send_data(

@@ -1,5 +1,7 @@
 //! Following a master (S5): what is followed is durable before it counts.
 
+use std::sync::PoisonError;
+
 use quarry_chunkserver_core::identity::DirIdentity;
 use quarry_types::{ClusterId, ErrorCode, Leadership, ids::LeadershipRefusal};
 
@@ -7,7 +9,8 @@ use super::{StoreError, dir::lock, index::Changes, open::IDENTITY, shared::Share
 
 impl Shared {
     pub(super) fn adopt(&self, cluster: ClusterId, leadership: Leadership) -> Result<(), StoreError> {
-        let _one_at_a_time = lock(&self.adopting);
+        // What the leader before ordered is done, or will be refused.
+        let _alone = self.following.write().unwrap_or_else(PoisonError::into_inner);
         let (ours, current) = {
             let state = lock(&self.state);
             (state.cluster, state.leadership)
@@ -43,31 +46,13 @@ impl Shared {
             let identity = DirIdentity { cluster: Some(cluster), server: self.server, directory };
             let path = dir.path.join(IDENTITY);
             if let Err(error) = self.world.disk.write_small(&path, &identity.encode(), sync_points::IDENTITY_CLUSTER) {
-                self.fail_dir(dir, &StoreError::io(&path, "write", &error).to_string());
+                self.fail_dir(&dir, &StoreError::io(&path, "write", &error).to_string());
             }
         }
         if self.working().next().is_none() {
             return Err(StoreError::new(ErrorCode::DiskFailed, "no data directory of this chunkserver is in service"));
         }
         Ok(())
-    }
-
-    pub(super) fn probe(&self) -> Result<(), StoreError> {
-        let mut result = Err(StoreError::new(
-            ErrorCode::DiskFailed,
-            "no data directory of this chunkserver answers; check its disks, then restart it",
-        ));
-        for dir in self.working() {
-            let index = dir.index()?.meta();
-            let path = dir.path.join(IDENTITY);
-            let file = self.world.disk.read_small(&path, super::open::IDENTITY_LIMIT);
-            match (index, file) {
-                (Ok(_), Ok(_)) => result = Ok(()),
-                (Err(error), _) => self.fail_dir(dir, &error.to_string()),
-                (_, Err(error)) => tracing::warn!(file = %path.display(), %error, "a probe could not read"),
-            }
-        }
-        result
     }
 }
 

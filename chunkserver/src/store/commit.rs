@@ -5,7 +5,7 @@ use quarry_chunkserver_core::{
     sealing::{SealStep, step},
 };
 use quarry_env::OpenMode;
-use quarry_types::{ChunkId, ChunkSums, Crc32, ErrorCode, Receipt, limits::BLOCK_BYTES};
+use quarry_types::{ChunkId, ChunkSums, Crc32, ErrorCode, Leadership, Receipt, limits::BLOCK_BYTES};
 
 use super::{
     StoreError,
@@ -18,7 +18,14 @@ use super::{
 };
 
 impl Shared {
-    pub(super) fn commit_seal(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
+    pub(super) fn commit_seal(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        let _following = self.while_following(by)?;
         let replica = self.find(chunk)?;
         let mut inner = lock(&replica.inner);
         if inner.gone {

@@ -54,6 +54,14 @@ pub struct DiskStatus {
     pub available_bytes: u64,
     /// Why the directory is out of service, when it is.
     pub failed: Option<String>,
+    /// Its calls take a multiple of what they used to and of what they take on the server's other disks.
+    pub slow: bool,
+    /// Mean time of the reads and writes of the last minute, in microseconds; 0 when there was none.
+    pub latency_us: u64,
+    /// Errors of its disk since the server started.
+    pub errors: u64,
+    /// Replicas in it, in any state.
+    pub chunks: u64,
 }
 
 /// How many there are.

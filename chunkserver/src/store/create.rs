@@ -34,7 +34,11 @@ impl Shared {
             ));
         }
         let cluster = self.cluster()?;
-        let dir = self.roomiest(chunk, limit)?;
+        let dir = self.roomiest(chunk)?;
+        // A chunk that breaks off after a few bytes costs the cluster more than another server does.
+        let useful = DATA_OFFSET + limit.min(PACKET_BYTES);
+        dir.take(&*self.world.disk, useful)?;
+        dir.release(useful - DATA_OFFSET);
         let replica = Arc::new(Replica::new(chunk, dir, ReplicaRecord::open(), DATA_OFFSET));
         // Held from before anyone can find the replica: a fence waits until it exists or has failed.
         let mut inner = lock(&replica.inner);
@@ -53,21 +57,16 @@ impl Shared {
         Ok(replica)
     }
 
-    /// The directory in service with the most room, with the room for an empty replica taken.
-    fn roomiest(&self, chunk: ChunkId, limit: u64) -> Result<Arc<Dir>, StoreError> {
+    /// The directory in service with the most room; a slow one only where no other has room for a chunk.
+    pub(super) fn roomiest(&self, chunk: ChunkId) -> Result<Arc<Dir>, StoreError> {
         let disk = &*self.world.disk;
-        let (_, dir) = self
-            .working()
-            .map(|dir| (dir.status(disk).available_bytes, dir))
-            .max_by_key(|(available, _)| *available)
-            .ok_or_else(|| {
-                StoreError::new(ErrorCode::DiskFailed, format!("chunk {chunk}: no data directory is in service"))
-            })?;
-        // A chunk that breaks off after a few bytes costs the cluster more than another server does.
-        let useful = DATA_OFFSET + limit.min(PACKET_BYTES);
-        dir.take(disk, useful)?;
-        dir.release(useful - DATA_OFFSET);
-        Ok(Arc::clone(dir))
+        let worth = |dir: &Arc<Dir>| {
+            let status = dir.status(disk);
+            (!status.slow && status.available_bytes >= CHUNK_BYTES, status.available_bytes)
+        };
+        self.working().max_by_key(worth).ok_or_else(|| {
+            StoreError::new(ErrorCode::DiskFailed, format!("chunk {chunk}: no data directory is in service"))
+        })
     }
 
     /// Makes the replica known, unless the chunk is refused here.

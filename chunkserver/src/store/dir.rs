@@ -10,17 +10,17 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use quarry_chunkserver_core::capacity;
-use quarry_env::Disk;
+use quarry_env::{Disk, DiskSpace};
 use quarry_types::{ChunkId, ErrorCode};
 use uuid::Uuid;
 
-use super::{DirConfig, DiskStatus, StoreError, index::Index};
+use super::{DirConfig, DiskStatus, StoreError, index::Index, watched::Watch};
 
 /// Longest text about one chunk file's name: 16 hex digits.
 const NAME_DIGITS: usize = 16;
@@ -35,47 +35,75 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Held while a process uses the directory.
 pub(super) type DirLock = Box<dyn Send + Sync>;
 
-/// One data directory.
+/// One data directory. Out of service is for good: one that comes back is another `Dir`.
 pub(super) struct Dir {
     pub(super) path: PathBuf,
     /// What the operator allows.
-    capacity: Option<u64>,
-    /// Absent when the directory could not be opened.
-    index: Option<Index>,
+    pub(super) capacity: Option<u64>,
+    /// Absent when the directory could not be opened, or is closed.
+    index: Mutex<Option<Arc<Index>>>,
     pub(super) id: Option<Uuid>,
+    /// It was on a file system of its own when it came into service.
+    pub(super) mounted: bool,
+    pub(super) watch: Arc<Watch>,
+    /// Replicas in memory.
+    pub(super) chunks: AtomicU64,
+    /// A look at it is under way.
+    pub(super) busy: AtomicBool,
+    /// It is being asked how full it is.
+    pub(super) asked: AtomicBool,
     used: AtomicU64,
+    space: Mutex<DiskSpace>,
     failed: OnceLock<String>,
-    _lock: Option<DirLock>,
+    /// Why it cannot come back yet.
+    stays_out: Mutex<Option<String>>,
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Dir {
-    pub(super) fn new(config: &DirConfig, id: Uuid, index: Index, lock: DirLock) -> Self {
+    fn empty(config: &DirConfig, watch: Arc<Watch>) -> Self {
         Dir {
             path: config.path.clone(),
             capacity: config.capacity,
-            index: Some(index),
-            id: Some(id),
-            used: AtomicU64::new(0),
+            index: Mutex::default(),
+            id: None,
+            mounted: false,
+            watch,
+            chunks: AtomicU64::default(),
+            busy: AtomicBool::default(),
+            asked: AtomicBool::default(),
+            used: AtomicU64::default(),
+            space: Mutex::default(),
             failed: OnceLock::new(),
-            _lock: Some(lock),
+            stays_out: Mutex::default(),
+            lock: Mutex::default(),
+        }
+    }
+
+    pub(super) fn new(
+        config: &DirConfig,
+        watch: Arc<Watch>,
+        id: Uuid,
+        index: Index,
+        lock: DirLock,
+        mounted: bool,
+    ) -> Self {
+        Dir {
+            index: Mutex::new(Some(Arc::new(index))),
+            id: Some(id),
+            mounted,
+            lock: Mutex::new(Some(lock)),
+            ..Self::empty(config, watch)
         }
     }
 
     /// A directory that is out of service from the start.
-    pub(super) fn out_of_service(config: &DirConfig, id: Option<Uuid>, why: String) -> Self {
+    pub(super) fn out_of_service(config: &DirConfig, watch: Arc<Watch>, id: Option<Uuid>, why: String) -> Self {
         tracing::error!(dir = %config.path.display(), why, "a data directory is out of service");
-        Dir {
-            path: config.path.clone(),
-            capacity: config.capacity,
-            index: None,
-            id,
-            used: AtomicU64::new(0),
-            failed: OnceLock::from(why),
-            _lock: None,
-        }
+        Dir { id, failed: OnceLock::from(why), ..Self::empty(config, watch) }
     }
 
-    /// Takes the directory out of service until the next start. True for the first to notice.
+    /// Takes the directory out of service. True for the first to notice.
     pub(super) fn fail(&self, why: &str) -> bool {
         let first = self.failed.set(why.to_owned()).is_ok();
         if first {
@@ -88,16 +116,42 @@ impl Dir {
         self.failed.get().is_none()
     }
 
+    /// Says why a directory out of service cannot come back, once.
+    pub(super) fn stays_out(&self, why: &str) {
+        let mut said = lock(&self.stays_out);
+        if said.as_deref() != Some(why) {
+            tracing::warn!(dir = %self.path.display(), why, "a data directory stays out of service");
+            *said = Some(why.to_owned());
+        }
+    }
+
+    /// Lets go of the index and the lock of a directory out of service, so that they can be had again. Whoever works with
+    /// the index still has it for that long.
+    pub(super) fn close(&self) {
+        let index = lock(&self.index).take();
+        drop(index);
+        let held = lock(&self.lock).take();
+        drop(held);
+    }
+
+    fn why_failed(&self) -> Option<String> {
+        let why = self.failed.get()?;
+        Some(match lock(&self.stays_out).as_ref() {
+            Some(now) if now != why => format!("{why}; now: {now}"),
+            _ => why.clone(),
+        })
+    }
+
     /// The index of a directory in service.
-    pub(super) fn index(&self) -> Result<&Index, StoreError> {
-        match (&self.index, self.failed.get()) {
-            (Some(index), None) => Ok(index),
-            (_, why) => Err(StoreError::new(
+    pub(super) fn index(&self) -> Result<Arc<Index>, StoreError> {
+        match (self.why_failed(), lock(&self.index).as_ref()) {
+            (None, Some(index)) => Ok(Arc::clone(index)),
+            (why, _) => Err(StoreError::new(
                 ErrorCode::DiskFailed,
                 format!(
-                    "data directory {} is out of service: {}; check that disk, then restart the chunkserver",
+                    "data directory {} is out of service: {}; repair or replace that disk",
                     self.path.display(),
-                    why.map_or("it could not be opened", String::as_str)
+                    why.unwrap_or_else(|| "it could not be opened".into())
                 ),
             )),
         }
@@ -119,19 +173,31 @@ impl Dir {
 
     /// How full it is, as the file system says it now.
     pub(super) fn status(&self, disk: &dyn Disk) -> DiskStatus {
-        let used = self.used.load(Ordering::Relaxed);
         let (space, error) = match disk.space(&self.path) {
-            Ok(space) if self.works() => (space, None),
-            Ok(_) => (Default::default(), None),
-            Err(e) => (Default::default(), Some(e.to_string())),
+            Ok(space) => (space, None),
+            Err(e) => (DiskSpace::default(), Some(StoreError::io(&self.path, "ask for the room in", &e).to_string())),
         };
+        *lock(&self.space) = space;
+        let status = self.last_status();
+        DiskStatus { failed: status.failed.or(error), ..status }
+    }
+
+    /// The same as the file system said it last.
+    pub(super) fn last_status(&self) -> DiskStatus {
+        let used = self.used.load(Ordering::Relaxed);
+        let space = if self.works() { *lock(&self.space) } else { DiskSpace::default() };
         let capacity = self.capacity.unwrap_or(u64::MAX).min(space.total);
+        let health = lock(&self.watch.health);
         DiskStatus {
             path: self.path.clone(),
             capacity_bytes: capacity,
             used_bytes: used,
             available_bytes: capacity::room(capacity, used, space.available),
-            failed: self.failed.get().cloned().or(error),
+            failed: self.why_failed(),
+            slow: health.slow(),
+            latency_us: health.latency_us(),
+            errors: health.errors(),
+            chunks: self.chunks.load(Ordering::Relaxed),
         }
     }
 
@@ -177,6 +243,11 @@ impl Dir {
     }
 }
 
+/// Whether a directory is the root of a file system.
+pub(super) fn is_mount(disk: &dyn Disk, path: &Path) -> bool {
+    matches!((disk.device(path), disk.device(&path.join(".."))), (Ok(own), Ok(parent)) if own != parent)
+}
+
 /// Where the chunk files of the data directory `dir` are.
 pub(super) fn chunks(dir: &Path) -> PathBuf {
     dir.join("chunks")
@@ -202,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_chunk_files_name_reads_back_and_nothing_else_does() {
-        let dir = Dir::out_of_service(&DirConfig { path: "/d".into(), capacity: None }, None, "test".into());
+        let config = DirConfig { path: "/d".into(), capacity: None };
+        let dir = Dir::out_of_service(&config, Arc::default(), None, "test".into());
         let path = dir.file(ChunkId(0x1234_abcd));
         assert_eq!(path, Path::new("/d/chunks/cd/000000001234abcd.chunk"));
         assert_eq!(chunk_of(&path), Some(ChunkId(0x1234_abcd)));

@@ -44,7 +44,7 @@ impl Shared {
             return self.receipt(&replica, &inner);
         }
         self.persist_tombstone(chunk)?;
-        if self.forgetful {
+        if self.forgetful() {
             // "Never seen, length 0" would cut the chunk to nothing (S1), and here it may not be true.
             return Err(StoreError::new(
                 ErrorCode::DiskFailed,

@@ -48,6 +48,11 @@ impl ChunkFile {
         self.0.read_exact_at(buffer, DATA_OFFSET + offset)
     }
 
+    /// Data that was read, or is about to be, need not stay in memory.
+    pub(super) fn forget_cached(&self, offset: u64, bytes: u64) {
+        self.0.forget_cached(DATA_OFFSET + offset, bytes);
+    }
+
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.write_all_at(data, DATA_OFFSET + offset)
     }

@@ -1,6 +1,6 @@
 //! The index of one data directory: what it knows about its replicas, in a metadata store.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use quarry_chunkserver_core::record::ReplicaRecord;
 use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Space, SyncPoint};
@@ -14,6 +14,9 @@ const META: Space = Space("meta");
 const REPLICAS: Space = Space("replicas");
 const TOMBSTONES: Space = Space("tombstones");
 const ROSTER: Space = Space("roster");
+/// When replicas were last verified, in wall-clock milliseconds. Apart from the records, so that it is never in the way of
+/// a change that counts; a row without a record means nothing.
+const VERIFIED: Space = Space("verified");
 
 const DIRECTORY: &[u8] = b"directory";
 const START_COUNTER: &[u8] = b"start-counter";
@@ -37,8 +40,9 @@ pub(super) struct Meta {
     pub(super) start_counter: u64,
     pub(super) leadership: Option<Leadership>,
     pub(super) watermark: ChunkId,
-    /// All directories that this server has ever had, as far as this one knows.
-    pub(super) roster: Vec<Uuid>,
+    /// All directories that this server has ever had, as far as this one knows; of one that was given up, the end of the
+    /// chunk ids that it held.
+    pub(super) roster: Vec<(Uuid, Option<ChunkId>)>,
 }
 
 /// Changes of an index that happen together.
@@ -57,6 +61,12 @@ impl Changes {
 
     pub(super) fn no_replica(mut self, chunk: ChunkId) -> Self {
         self.0.delete(REPLICAS, chunk.0.to_be_bytes());
+        self.0.delete(VERIFIED, chunk.0.to_be_bytes());
+        self
+    }
+
+    pub(super) fn verified(mut self, chunk: ChunkId, wall_ms: u64) -> Self {
+        self.0.put(VERIFIED, chunk.0.to_be_bytes(), wall_ms.to_le_bytes());
         self
     }
 
@@ -76,10 +86,11 @@ impl Changes {
         self
     }
 
-    pub(super) fn start(mut self, counter: u64, roster: impl IntoIterator<Item = Uuid>) -> Self {
+    pub(super) fn start(mut self, counter: u64, roster: &BTreeMap<Uuid, Option<ChunkId>>) -> Self {
         self.0.put(META, START_COUNTER, counter.to_le_bytes());
-        for directory in roster {
-            self.0.put(ROSTER, *directory.as_bytes(), []);
+        for (directory, end) in roster {
+            let end = end.map(|end| end.0.to_le_bytes().to_vec()).unwrap_or_default();
+            self.0.put(ROSTER, *directory.as_bytes(), end);
         }
         self
     }
@@ -123,7 +134,7 @@ impl Index {
             write_buffer_bytes: OPTIONS_BUFFER_BYTES,
             ..KvOptions::default()
         };
-        kv.open(path, &[META, REPLICAS, TOMBSTONES, ROSTER], options).map(Index)
+        kv.open(path, &[META, REPLICAS, TOMBSTONES, ROSTER, VERIFIED], options).map(Index)
     }
 
     /// Every change is synced, also one whose loss would be harmless: of several that are not, a power loss can keep
@@ -144,8 +155,8 @@ impl Index {
         }
         let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).ok();
         let mut roster = Vec::new();
-        for (key, _) in self.0.scan(ROSTER, &[], None, PAGE)? {
-            roster.push(uuid(&key).ok_or_else(|| damaged("a directory"))?);
+        for (key, end) in self.0.scan(ROSTER, &[], None, PAGE)? {
+            roster.push((uuid(&key).ok_or_else(|| damaged("a directory"))?, number(&end).map(ChunkId)));
         }
         Ok(Meta {
             directory: row(self, DIRECTORY, "the directory", uuid)?,
@@ -179,6 +190,16 @@ impl Index {
             take(chunk, ReplicaRecord::decode(bytes).map_err(|e| damaged(&format!("chunk {chunk} ({e})")))?);
             Ok(())
         })
+    }
+
+    /// When replicas were last verified. What does not decode is as good as never.
+    pub(super) fn verified(&self) -> Result<BTreeMap<ChunkId, u64>, KvError> {
+        let mut all = BTreeMap::new();
+        self.each(VERIFIED, |chunk, bytes| {
+            all.extend(number(bytes).map(|stamp| (chunk, stamp)));
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     pub(super) fn tombstones(&self, mut take: impl FnMut(ChunkId)) -> Result<(), KvError> {

@@ -5,8 +5,11 @@
 //! | `open`, `recover` | bring the directories into service, and the replicas back from a crash |
 //! | `create`, `write` | a replica's writing life |
 //! | `fence`, `commit`, `remove` | its ends: fenced, sealed, deleted; tombstones |
-//! | `read` | reads and checks |
-//! | `adopt` | which master is followed |
+//! | `read`, `salvage` | reads and checks; what can be read of a replica in quarantine |
+//! | `copy`, `copy_writer`, `kept` | the receiving replica of a copy; the files of replicas that copies replaced |
+//! | `adopt`, `probe` | which master is followed; whether the disks answer |
+//! | `watched`, `health`, `restore` | what the disks' calls say about them; out of service; back in service while running |
+//! | `scrub` | reads sealed replicas again, and when each was last verified |
 //! | `dir`, `index`, `file`, `cache` | one data directory, its index, one chunk file, files kept open |
 //! | `replica`, `shared` | one replica in memory; what all operations share |
 //! | [`sync_points`] | every sync, and what breaks without it |
@@ -18,35 +21,50 @@ mod adopt;
 mod cache;
 mod commit;
 mod config;
+mod copy;
+mod copy_writer;
 mod create;
 mod dir;
 mod error;
 mod fence;
 mod file;
+mod health;
 mod index;
+mod kept;
 mod open;
+mod probe;
 mod read;
 mod recover;
 mod remove;
 mod replica;
+mod restore;
+mod salvage;
+mod scrub;
 mod shared;
 pub mod sync_points;
+mod watched;
 mod write;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cache::OpenFile;
 pub use config::{Counts, DirConfig, DiskStatus, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX, StoreConfig};
+use copy::Begun;
+pub use copy::COPIES_MAX;
+pub use copy_writer::{CopyStart, CopyWriter};
 use dir::lock;
 pub use error::StoreError;
+use futures::{StreamExt, stream::FuturesUnordered};
 pub use quarry_chunkserver_core::{
     Durability,
-    inventory::{Change, ReplicaItem},
+    inventory::{Change, Ranges, ReplicaItem, Sums},
 };
 use quarry_env::World;
-use quarry_types::{ChunkId, ClusterId, Crc32, Leadership, Receipt, ReplicaState};
+use quarry_types::{ChunkId, ClusterId, Crc32, ErrorCode, Leadership, Receipt, ReplicaState};
 use replica::Replica;
+pub use salvage::{Run, Salvager};
+pub use scrub::{Check, ScrubStatus};
 use shared::Shared;
 
 /// The chunk store. Cheap to clone. Dropping a future of its methods does not stop the work.
@@ -122,18 +140,69 @@ impl Store {
     /// Seals the replica as the master committed it; a longer one that agrees so far is cut (S2).
     ///
     /// # Errors
-    /// NoReplica; Mismatch when the replica is shorter or was sealed otherwise; Corrupt when it differs (it is then
-    /// quarantined).
-    pub async fn commit_seal(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
-        work(&self.0, move |shared| shared.commit_seal(chunk, length, crc)).await
+    /// StaleLeader when `by` is not the followed leader any more; NoReplica; Mismatch when the replica is shorter or was
+    /// sealed otherwise; Corrupt when it differs (it is then quarantined).
+    pub async fn commit_seal(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc)).await
     }
 
-    /// Removes the replica, whatever its state, and leaves a durable tombstone (S6).
+    /// Removes the replica, whatever its state, and leaves a durable tombstone (S6). Ends a copy of the chunk that is on
+    /// its way here.
     ///
     /// # Errors
-    /// DiskFailed.
-    pub async fn delete(&self, chunk: ChunkId) -> Result<(), StoreError> {
-        work(&self.0, move |shared| shared.delete(chunk)).await
+    /// StaleLeader when `by` is not the followed leader any more; Busy; DiskFailed.
+    pub async fn delete(&self, by: Leadership, chunk: ChunkId) -> Result<(), StoreError> {
+        work(&self.0, move |shared| shared.delete(by, chunk)).await
+    }
+
+    /// Removes the replica as [`Store::delete`] does if it is sealed with this length and CRC; fine when it is gone. One
+    /// in quarantine is named by length 0 and the CRC of no bytes.
+    ///
+    /// # Errors
+    /// StaleLeader when `by` is not the followed leader any more; Mismatch; Busy; DiskFailed.
+    pub async fn drop_surplus(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<(), StoreError> {
+        work(&self.0, move |shared| shared.drop_surplus(by, chunk, length, crc)).await
+    }
+
+    /// Begins to receive a copy of a sealed chunk. A tombstone is no obstacle; a replica that is good already needs no
+    /// copy; one in quarantine or too short stands until the copy takes its place.
+    ///
+    /// # Errors
+    /// Conflict when the chunk is being written here; Mismatch when it was sealed otherwise; Busy when it is being copied
+    /// already, or [`COPIES_MAX`] others are; NoSpace; StaleLeader; InvalidArgument for a seal that no chunk has.
+    pub async fn begin_copy(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<CopyStart, StoreError> {
+        let shared = Arc::clone(&self.0);
+        Ok(match work(&self.0, move |shared| shared.begin_copy(by, chunk, length, crc)).await? {
+            Begun::Here(receipt) => CopyStart::Here(receipt),
+            Begun::Receiving(copy) => CopyStart::Receiving(CopyWriter::new(shared, copy)),
+        })
+    }
+
+    /// Removes files of replicas in quarantine that copies replaced and that this process has seen for longer than
+    /// `keep`; how many.
+    ///
+    /// # Errors
+    /// Unavailable while the process stops.
+    pub async fn remove_kept(&self, keep: Duration) -> Result<usize, StoreError> {
+        work(&self.0, move |shared| Ok(shared.remove_kept(keep))).await
     }
 
     /// Reads the whole replica and compares it with its checksums and with the committed seal; quarantines what differs.
@@ -152,6 +221,16 @@ impl Store {
         let (replica, file) = work(&self.0, move |shared| shared.open_settled(chunk, length, crc)).await?;
         let source = file.map_or(Source::Empty, Source::Settled);
         Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source })
+    }
+
+    /// Reads what can be read of a replica in quarantine, of a chunk of `length` bytes. Nothing is verified but whose
+    /// file it is.
+    ///
+    /// # Errors
+    /// NoReplica; Mismatch when it is not in quarantine; Corrupt when the file is not the chunk's or cannot be read.
+    pub async fn salvager(&self, chunk: ChunkId, length: u64) -> Result<Salvager, StoreError> {
+        let wreck = work(&self.0, move |shared| shared.open_wreck(chunk, length)).await?;
+        Ok(Salvager::new(Arc::clone(&self.0), wreck))
     }
 
     /// Reads a replica that is being written, up to what every member has.
@@ -184,6 +263,13 @@ impl Store {
         (state.inventory.number(), state.inventory.digest())
     }
 
+    /// The inventory's number and the sums that its digest is made of.
+    #[must_use]
+    pub fn sums(&self) -> (u64, Sums) {
+        let state = lock(&self.0.state);
+        (state.inventory.number(), state.inventory.sums())
+    }
+
     /// How many replicas there are.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -194,15 +280,6 @@ impl Store {
             quarantined: state.inventory.count(ReplicaState::Quarantined),
             tombstones: state.tombstones.len() as u64,
         }
-    }
-
-    /// The data directories, as the file systems answer now.
-    ///
-    /// # Errors
-    /// Unavailable while the process stops.
-    pub async fn disks(&self) -> Result<Vec<DiskStatus>, StoreError> {
-        let disks = |shared: &Arc<Shared>| Ok(shared.dirs.iter().map(|dir| dir.status(&*shared.world.disk)).collect());
-        work(&self.0, disks).await
     }
 
     /// No open chunk has an id below `watermark`: tombstones below it go, and such chunks are refused from now on.
@@ -216,12 +293,33 @@ impl Store {
         work(&self.0, move |shared| shared.set_watermark(watermark)).await
     }
 
-    /// Touches every disk in service.
+    /// Touches the disks in service, all at once, until one answers.
     ///
     /// # Errors
-    /// DiskFailed when none answers.
+    /// DiskFailed when none does. Has no deadline of its own: one that hangs is waited for.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        work(&self.0, |shared| shared.probe()).await
+        let mut touched: FuturesUnordered<_> = self.0.working().map(|dir| self.probe_dir(dir)).collect();
+        let mut result = Err(StoreError::new(
+            ErrorCode::DiskFailed,
+            "no data directory of this chunkserver answers; check its disks, then restart it",
+        ));
+        while let Some(answer) = touched.next().await {
+            result = answer;
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn probe_dir(&self, dir: Arc<dir::Dir>) -> Result<(), StoreError> {
+        self.0.probes.begin(&dir)?;
+        work(&self.0, move |shared| {
+            let answer = shared.probe(&dir);
+            shared.probes.end(&dir);
+            answer
+        })
+        .await
     }
 }
 

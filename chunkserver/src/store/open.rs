@@ -3,7 +3,12 @@
 //! A wrong directory (another cluster's, another server's, a newer format, one in use) refuses the start: the operator has
 //! mixed something up, and going on could lose data. A broken disk does not: it only takes its own chunks with it.
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use quarry_chunkserver_core::{
     identity::{DirIdentity, IDENTITY_BYTES},
@@ -11,14 +16,17 @@ use quarry_chunkserver_core::{
 };
 use quarry_env::{Disk, World};
 use quarry_types::{ChunkId, ClusterId, ErrorCode, Leadership, ServerId, ids::LeadershipRefusal};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
     DirConfig, StoreConfig, StoreError,
     dir::{self, Dir, DirLock},
+    health::Roster,
     index::{Changes, Index, Meta},
     shared::{Shared, State},
     sync_points,
+    watched::{Watch, WatchedDisk},
 };
 
 /// Name of the identity file.
@@ -30,15 +38,16 @@ const LOCK: &str = "LOCK";
 const INDEX: &str = "index";
 
 /// A directory whose lock we hold and whose identity was read.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     config: &'a DirConfig,
+    watch: Arc<Watch>,
     lock: DirLock,
     /// Absent in a directory that is new.
-    identity: Option<DirIdentity>,
+    pub(super) identity: Option<DirIdentity>,
 }
 
 /// Why a directory was not opened.
-enum Trouble {
+pub(super) enum Trouble {
     /// The start is refused.
     Refused(StoreError),
     /// The disk failed.
@@ -56,25 +65,33 @@ fn broken(path: &Path, doing: &str) -> impl Fn(io::Error) -> Trouble {
 
 impl Shared {
     /// Everything except the recovery of replicas.
-    pub(super) fn open(world: World, config: &StoreConfig) -> Result<Self, StoreError> {
+    pub(super) fn open(mut world: World, config: &StoreConfig) -> Result<Self, StoreError> {
+        let alarm = Arc::new(Notify::new());
+        let watches: Vec<_> = config.dirs.iter().map(|dir| (dir.path.clone(), Arc::<Watch>::default())).collect();
+        world.disk = Arc::new(WatchedDisk {
+            disk: world.disk,
+            clock: Arc::clone(&world.clock),
+            watches: watches.clone(),
+            alarm: Arc::clone(&alarm),
+        });
         let mut found = Vec::new();
         let mut dirs = Vec::new();
-        for config in &config.dirs {
-            match look(&*world.disk, config) {
+        for (config, (_, watch)) in config.dirs.iter().zip(watches) {
+            match look(&*world.disk, config, Arc::clone(&watch)) {
                 Ok(dir) => found.push(dir),
                 Err(Trouble::Refused(error)) => return Err(error),
-                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, None, why))),
+                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, watch, None, why))),
             }
         }
         let (server, cluster) = agree(&world, &found, !dirs.is_empty())?;
         let mut metas = Vec::new();
         for dir in found {
             let config = dir.config;
-            let id = dir.identity.map(|i| i.directory);
+            let (id, watch) = (dir.identity.map(|i| i.directory), Arc::clone(&dir.watch));
             match bring_up(&world, dir) {
                 Ok((dir, meta, is_new)) => metas.push((Arc::new(dir), meta, is_new)),
                 Err(Trouble::Refused(error)) => return Err(error),
-                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, id, why))),
+                Err(Trouble::Broken(why)) => dirs.push(Arc::new(Dir::out_of_service(config, watch, id, why))),
             }
         }
         let start = Start::of(&metas)?;
@@ -89,32 +106,31 @@ impl Shared {
         if !dirs.iter().any(|dir| dir.works()) {
             return Err(no_directory(&dirs));
         }
-        let here: BTreeSet<_> = dirs.iter().filter(|dir| dir.works()).filter_map(|dir| dir.id).collect();
-        let forgetful = dirs.iter().any(|dir| !dir.works()) || start.roster.iter().any(|id| !here.contains(id));
-        if forgetful {
-            tracing::error!(
-                "a data directory that this chunkserver once had is missing or failed: chunks that are not found here may be \
-                 there, so fences of unknown chunks are answered with an error"
-            );
-        }
         Ok(Shared {
             state: std::sync::Mutex::new(State {
                 cluster,
                 leadership: start.leadership,
                 replicas: Default::default(),
+                copies: Default::default(),
                 tombstones: Default::default(),
                 watermark: start.watermark,
                 inventory: Inventory::new(DigestKey::new(&config.key, server)),
                 open: 0,
+                roster: Roster { rows: start.roster, read: BTreeSet::new() },
+                schedule: Default::default(),
+                scrubbed: 0,
             }),
             world,
             durability: config.durability,
             server,
             start_counter: start.counter,
-            dirs,
-            forgetful,
+            dirs: std::sync::Mutex::new(dirs),
+            poisoned: Default::default(),
+            alarm,
             files: Default::default(),
-            adopting: Default::default(),
+            following: Default::default(),
+            kept: Default::default(),
+            probes: Default::default(),
         })
     }
 }
@@ -126,7 +142,7 @@ fn no_directory(dirs: &[Arc<Dir>]) -> StoreError {
 }
 
 /// Locks a directory and reads whose it is. Changes nothing in one that is in use.
-fn look<'a>(disk: &dyn Disk, config: &'a DirConfig) -> Result<Found<'a>, Trouble> {
+pub(super) fn look<'a>(disk: &dyn Disk, config: &'a DirConfig, watch: Arc<Watch>) -> Result<Found<'a>, Trouble> {
     let path = &config.path;
     disk.create_dir_all(path).map_err(broken(path, "create"))?;
     let lock = disk.lock(&path.join(LOCK)).map_err(|error| match error.kind() {
@@ -147,7 +163,7 @@ fn look<'a>(disk: &dyn Disk, config: &'a DirConfig) -> Result<Found<'a>, Trouble
             "it has chunk files but no IDENTITY; put the file back, or move the chunk files away to give them up",
         ));
     }
-    Ok(Found { config, lock, identity })
+    Ok(Found { config, watch, lock, identity })
 }
 
 fn has_chunks(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
@@ -202,7 +218,7 @@ fn agree(world: &World, found: &[Found<'_>], some_broken: bool) -> Result<(Serve
 }
 
 /// Opens the index; lays out a new directory before.
-fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Trouble> {
+pub(super) fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Trouble> {
     let path = &found.config.path;
     let is_new = found.identity.is_none();
     if is_new {
@@ -228,7 +244,8 @@ fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bool), Troubl
             path.display()
         )));
     }
-    Ok((Dir::new(found.config, id, index, found.lock), meta, is_new))
+    let mounted = dir::is_mount(&*world.disk, path);
+    Ok((Dir::new(found.config, found.watch, id, index, found.lock, mounted), meta, is_new))
 }
 
 /// Makes what a directory consists of, all by durable names, also where an earlier start was cut off.
@@ -249,20 +266,23 @@ fn lay_out(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 /// What the directories remember, taken together.
-struct Start {
-    counter: u64,
-    leadership: Option<Leadership>,
-    watermark: ChunkId,
-    roster: BTreeSet<Uuid>,
+pub(super) struct Start {
+    pub(super) counter: u64,
+    pub(super) leadership: Option<Leadership>,
+    pub(super) watermark: ChunkId,
+    pub(super) roster: BTreeMap<Uuid, Option<ChunkId>>,
 }
 
 impl Start {
     fn of(metas: &[(Arc<Dir>, Meta, bool)]) -> Result<Self, StoreError> {
-        let mut start = Start { counter: 1, leadership: None, watermark: ChunkId(0), roster: BTreeSet::new() };
+        let mut start = Start { counter: 1, leadership: None, watermark: ChunkId(0), roster: BTreeMap::new() };
         for (dir, meta, _) in metas {
             start.counter = start.counter.max(meta.start_counter.saturating_add(1));
             start.watermark = start.watermark.max(meta.watermark);
-            start.roster.extend(meta.roster.iter().copied().chain(dir.id));
+            for (id, end) in meta.roster.iter().copied().chain(dir.id.map(|id| (id, None))) {
+                // Who does not know that it was given up is not contradicted: fences are answered less readily then.
+                start.roster.entry(id).and_modify(|known| *known = known.and(end)).or_insert(end);
+            }
             let Some(theirs) = meta.leadership else { continue };
             match start.leadership.map_or(Ok(()), |ours| ours.accepts(&theirs)) {
                 Ok(()) => start.leadership = Some(theirs),
@@ -283,7 +303,7 @@ impl Start {
     }
 
     /// Counts the start. The identity of a new directory comes last: without it the directory is begun again.
-    fn persist(
+    pub(super) fn persist(
         &self,
         world: &World,
         dir: &Dir,
@@ -291,7 +311,7 @@ impl Start {
         identity: DirIdentity,
         is_new: bool,
     ) -> Result<(), StoreError> {
-        let mut changes = Changes::default().start(self.counter, self.roster.iter().copied());
+        let mut changes = Changes::default().start(self.counter, &self.roster);
         if let Some(leadership) = self.leadership.filter(|ours| meta.leadership != Some(*ours)) {
             changes = changes.leadership(&leadership);
         }

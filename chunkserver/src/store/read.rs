@@ -51,7 +51,13 @@ impl Shared {
         Ok(replica)
     }
 
-    fn check_named(&self, replica: &Replica, inner: &Inner, length: u64, crc: Crc32) -> Result<(), StoreError> {
+    pub(super) fn check_named(
+        &self,
+        replica: &Replica,
+        inner: &Inner,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<(), StoreError> {
         let (chunk, record) = (replica.chunk, &inner.record);
         if inner.gone {
             return Err(StoreError::no_replica(chunk));
@@ -191,7 +197,10 @@ impl Shared {
         let mut inner = lock(&replica.inner);
         self.check_named(&replica, &inner, length, crc)?;
         match bad {
-            None => self.receipt(&replica, &inner),
+            None => {
+                self.note_verified(&replica, &inner);
+                self.receipt(&replica, &inner)
+            }
             Some(Ok(block)) => {
                 let detail = format!("block {block} does not match its CRC");
                 Err(self.quarantine(&replica, &mut inner, Quarantine::Checksum, &detail))

@@ -3,22 +3,26 @@
 //! Open ones are cut back to what is proven and fenced (S1), interrupted cuts are finished (S2), missing files are
 //! noticed. Sealed data is not read: that is what scrubbing is for, and a start must not take hours.
 //!
-//! Files that no record claims are removed. That is safe because a record is durable before its file exists and is
-//! deleted only by a delete that the master has committed (S6): such a file is one whose unlinking a power loss undid.
-//! It rests on the indexes being complete, so nothing is removed while a directory is failed or missing.
+//! Files that no record claims are removed. That is safe because the record of a written replica is durable before its
+//! file exists and is deleted only by an order that the master has committed (S6), and a copy is answered only when it
+//! has a record: such a file is one whose unlinking a power loss undid, or a copy that nobody counts on. It rests on the
+//! indexes being complete, so nothing is removed while a directory is failed or missing. The file of an unfinished copy
+//! has a name of its own and always goes.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use quarry_chunkserver_core::{
+    disk_health::file_is_lost,
     layout::Header,
     record::{Mark, Quarantine, ReplicaRecord},
     recovery::{Recovered, Recovery},
 };
-use quarry_env::{KvError, OpenMode};
+use quarry_env::{Disk, OpenMode};
 use quarry_types::{ChunkId, ChunkSums, ReplicaState, limits::BLOCK_BYTES};
 
 use super::{
     StoreError,
+    copy::is_copy,
     dir::{self, Dir, lock},
     file::ChunkFile,
     index::Changes,
@@ -40,15 +44,23 @@ struct Proof {
 impl Shared {
     /// Loads what the indexes say and puts the files in order.
     pub(super) fn recover(&self) {
-        for dir in &self.dirs {
+        let dirs = self.dirs();
+        for dir in &dirs {
             if let Err(error) = self.load_records(dir) {
                 self.fail_dir(dir, &error.to_string());
             }
         }
-        for dir in &self.dirs {
+        if self.forgetful() {
+            tracing::error!(
+                "a data directory that this chunkserver once had is missing or failed: chunks that are not found here may be \
+                 there, so fences of unknown chunks are answered with an error"
+            );
+        }
+        for dir in &dirs {
             if let Err(error) = self.recover_dir(dir) {
                 self.fail_dir(dir, &error.to_string());
             }
+            self.obey_verdict(dir);
         }
         let replicas: Vec<_> = lock(&self.state).replicas.values().cloned().collect();
         for replica in replicas {
@@ -57,35 +69,56 @@ impl Shared {
         }
     }
 
-    fn load_records(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
+    /// Takes over what an index says. Replicas of a directory that is out of service make way.
+    pub(super) fn load_records(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
         let Ok(index) = dir.index() else { return Ok(()) };
+        let (mut records, mut tombstones) = (Vec::new(), Vec::new());
+        index.replicas(|chunk, record| records.push((chunk, record)))?;
+        index.tombstones(|chunk| tombstones.push(chunk))?;
+        let stamps = index.verified()?;
+        for (chunk, record) in records {
+            self.load_record(dir, chunk, record, stamps.get(&chunk).copied());
+        }
         let mut state = lock(&self.state);
-        let load = |chunk: ChunkId, record: ReplicaRecord| {
-            if let Some(other) = state.replicas.get(&chunk) {
-                // The other directory was away when the chunk came a second time.
-                tracing::warn!(%chunk, used = %other.dir.path.display(), unused = %dir.path.display(), "two replicas");
-                return;
-            }
-            let room = room_of(&record);
-            dir.count(room);
-            state.replicas.insert(chunk, Arc::new(Replica::new(chunk, Arc::clone(dir), record, room)));
-        };
-        index.replicas(load)?;
-        let mut tombstones = |chunk| {
-            state.tombstones.insert(chunk, true);
-        };
-        let read: Result<(), KvError> = index.tombstones(&mut tombstones);
-        read?;
         let watermark = state.watermark;
-        state.tombstones = state.tombstones.split_off(&watermark);
+        let above = tombstones.into_iter().filter(|chunk| *chunk >= watermark);
+        state.tombstones.extend(above.map(|chunk| (chunk, true)));
+        state.roster.read.extend(dir.id);
         Ok(())
     }
 
-    fn recover_dir(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
+    fn load_record(&self, dir: &Arc<Dir>, chunk: ChunkId, record: ReplicaRecord, stamp: Option<u64>) {
+        let other = lock(&self.state).replicas.get(&chunk).cloned();
+        let sealed = record.state == ReplicaState::Sealed;
+        if let Some(other) = other.as_ref().filter(|other| other.dir.works()) {
+            // This directory was away when the chunk came a second time. A sealed replica is the better one.
+            let better = sealed && lock(&other.inner).record.state != ReplicaState::Sealed;
+            if !better {
+                tracing::warn!(%chunk, used = %other.dir.path.display(), unused = %dir.path.display(), "two replicas");
+                return;
+            }
+        }
+        let room = room_of(&record);
+        let replica = Arc::new(Replica::new(chunk, Arc::clone(dir), record, room));
+        let mut state = lock(&self.state);
+        if state.replicas.get(&chunk).map(Arc::as_ptr) != other.as_ref().map(Arc::as_ptr) {
+            // A copy has come meanwhile.
+            return;
+        }
+        dir.count(room);
+        state.replicas.insert(chunk, replica);
+        if sealed && record.length > 0 {
+            let (now, wall) = (self.now_ms(), self.world.clock.wall_ms());
+            state.schedule.found(chunk, record.length, stamp, now, wall);
+        }
+    }
+
+    pub(super) fn recover_dir(&self, dir: &Arc<Dir>) -> Result<(), StoreError> {
         if !dir.works() {
             return Ok(());
         }
         let files = self.list_files(dir)?;
+        self.find_kept(dir)?;
         let replicas: Vec<_> =
             lock(&self.state).replicas.values().filter(|r| Arc::ptr_eq(&r.dir, dir)).cloned().collect();
         let mut recovered = Changes::default();
@@ -126,11 +159,15 @@ impl Shared {
     /// The chunks that have a file in a directory. Removes files that nothing claims.
     fn list_files(&self, dir: &Arc<Dir>) -> Result<BTreeSet<ChunkId>, StoreError> {
         let disk = &*self.world.disk;
-        let complete = !self.forgetful && self.dirs.iter().all(|dir| dir.works());
+        let complete = !self.forgetful() && self.dirs().iter().all(|other| other.works() || other.path == dir.path);
         let mut files = BTreeSet::new();
         for byte in 0..=u8::MAX {
             let shelf = dir.chunks().join(dir::shelf_name(byte));
             for path in disk.list(&shelf).map_err(|e| StoreError::io(&shelf, "list", &e))? {
+                if is_copy(&path) {
+                    remove(disk, &path, "an unfinished copy");
+                    continue;
+                }
                 let Some(chunk) = dir::chunk_of(&path).filter(|chunk| dir.file(*chunk) == path) else {
                     tracing::warn!(file = %path.display(), "not a chunk file; it is left alone");
                     continue;
@@ -140,10 +177,7 @@ impl Shared {
                 if claimed || !complete {
                     continue;
                 }
-                match disk.remove_file(&path) {
-                    Ok(()) => tracing::info!(file = %path.display(), "removed the file of a deleted chunk"),
-                    Err(error) => tracing::warn!(file = %path.display(), %error, "a deleted chunk's file stays"),
-                }
+                remove(disk, &path, "a file that no record claims");
             }
         }
         Ok(files)
@@ -157,10 +191,13 @@ impl Shared {
         let file = match ChunkFile::open(&*self.world.disk, &path, OpenMode::Write) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
+            Err(error) => return self.unreadable(replica, inner, error),
         };
         let proof = match &file {
-            Some(file) => self.prove(file, replica.chunk, &inner.record).map_err(failed)?,
+            Some(file) => match self.prove(file, replica.chunk, &inner.record) {
+                Ok(proof) => proof,
+                Err(error) => return self.unreadable(replica, inner, error),
+            },
             None => prove_nothing(&inner.record),
         };
         let Proof { sums, complete } = match proof {
@@ -187,6 +224,15 @@ impl Shared {
         inner.record = inner.record.fenced(&sums, true, inner.record.restarted || !complete);
         inner.settle_room(&replica.dir);
         Ok(true)
+    }
+
+    /// A file that the disk gave up costs its own replica; any other error says that the disk cannot be used.
+    fn unreadable(&self, replica: &Replica, inner: &mut Inner, error: io::Error) -> Result<bool, StoreError> {
+        if !file_is_lost(&error) {
+            return Err(StoreError::io(&replica.dir.file(replica.chunk), "recover", &error));
+        }
+        self.quarantine(replica, inner, Quarantine::Missing, &error.to_string());
+        Ok(false)
     }
 
     /// What of a file is proven; how much, when that is less than was flushed.
@@ -217,6 +263,13 @@ impl Shared {
             Recovered::Proven(sums) => Ok(Proof { sums, complete: false }),
             Recovered::BelowFlushedMark { proven } => Err(proven),
         })
+    }
+}
+
+fn remove(disk: &dyn Disk, path: &Path, what: &str) {
+    match disk.remove_file(path) {
+        Ok(()) => tracing::info!(file = %path.display(), "removed {what}"),
+        Err(error) => tracing::warn!(file = %path.display(), %error, "{what} stays"),
     }
 }
 

@@ -1,53 +1,115 @@
-//! Deleting (S6): the tombstone first, then the file.
+//! Deleting (S6) and dropping surplus (S7): the tombstone first, then the file.
+//!
+//! Both happen only while the leader that ordered them is followed: a newer one counts as remaining what a report made
+//! after its adoption shows, and nothing that was ordered before may remove that any more.
 
-use quarry_types::ChunkId;
+use quarry_types::{ChunkId, Crc32, ErrorCode, Leadership, ReplicaState};
 
-use super::{StoreError, dir::lock, fence::room_for_tombstone, index::Changes, shared::Shared, sync_points};
+use super::{
+    StoreError,
+    dir::lock,
+    fence::room_for_tombstone,
+    index::Changes,
+    replica::{Inner, Replica},
+    shared::Shared,
+    sync_points,
+};
 
 impl Shared {
-    pub(super) fn delete(&self, chunk: ChunkId) -> Result<(), StoreError> {
+    pub(super) fn delete(&self, by: Leadership, chunk: ChunkId) -> Result<(), StoreError> {
+        let _following = self.while_following(by)?;
         while let Some(replica) = self.find_or_bury(chunk)? {
             let mut inner = lock(&replica.inner);
             if inner.gone {
                 continue;
             }
-            inner.stopped = true;
-            let mut changes = Changes::default().no_replica(chunk);
-            let refused_anyway = {
-                let state = lock(&self.state);
-                let below = chunk < state.watermark;
-                if !below {
-                    room_for_tombstone(&state, chunk)?;
-                }
-                below
-            };
-            if !refused_anyway {
-                changes = changes.tombstone(chunk);
-            }
-            self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;
-            inner.gone = true;
-            self.closed(&mut inner);
-            {
-                let mut state = lock(&self.state);
-                state.replicas.remove(&chunk);
-                state.inventory.remove(chunk);
-                if !refused_anyway {
-                    state.tombstones.insert(chunk, true);
-                }
-            }
-            lock(&self.files).evict(chunk);
-            // Whoever reads it now goes on reading. If the name comes back after a power loss, nothing claims it any
-            // more and the next start removes it.
-            let path = replica.dir.file(chunk);
-            match self.world.disk.remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(file = %path.display(), %error, "a deleted chunk's file stays until the next start");
-                }
-                _ => replica.dir.release(inner.room),
-            }
+            return self.remove(&replica, &mut inner);
+        }
+        // A copy that is on its way ends here; one that is ordered later is not stopped by the tombstone.
+        self.end_copy_of(chunk);
+        self.persist_tombstone(chunk)
+    }
+
+    /// Removes the replica if it is exactly this, sealed or too short for its chunk; one in quarantine is named by no bytes.
+    pub(super) fn drop_surplus(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<(), StoreError> {
+        let _following = self.while_following(by)?;
+        // It may have been dropped before, and told so to nobody.
+        let Ok(replica) = self.find(chunk) else { return Ok(()) };
+        let mut inner = lock(&replica.inner);
+        if inner.gone {
             return Ok(());
         }
-        self.persist_tombstone(chunk)
+        let record = inner.record;
+        let named = match record.state {
+            ReplicaState::Sealed | ReplicaState::Fenced => (record.length, record.crc) == (length, crc),
+            ReplicaState::Quarantined => (length, crc) == (0, Crc32::EMPTY),
+            ReplicaState::Open => false,
+        };
+        if !named {
+            return Err(StoreError::new(
+                ErrorCode::Mismatch,
+                format!(
+                    "chunk {chunk}: a replica of {length} bytes with CRC {crc} was to be dropped, this one is {:?} with \
+                     {} bytes, CRC {}; it stays",
+                    record.state, record.length, record.crc
+                ),
+            ));
+        }
+        self.remove(&replica, &mut inner)
+    }
+
+    fn remove(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
+        let chunk = replica.chunk;
+        inner.stopped = true;
+        let mut changes = Changes::default().no_replica(chunk);
+        let refused_anyway = {
+            let state = lock(&self.state);
+            let below = chunk < state.watermark;
+            if !below {
+                room_for_tombstone(&state, chunk)?;
+            }
+            below
+        };
+        if !refused_anyway {
+            changes = changes.tombstone(chunk);
+        }
+        self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;
+        inner.gone = true;
+        self.closed(inner);
+        {
+            let mut state = lock(&self.state);
+            state.replicas.remove(&chunk);
+            state.inventory.remove(chunk);
+            state.schedule.remove(chunk);
+            if !refused_anyway {
+                state.tombstones.insert(chunk, true);
+            }
+        }
+        self.end_copy_of(chunk);
+        lock(&self.files).evict(chunk);
+        // Whoever reads it now goes on reading. If the name comes back after a power loss, nothing claims it any
+        // more and the next start removes it.
+        let path = replica.dir.file(chunk);
+        match self.world.disk.remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(file = %path.display(), %error, "a deleted chunk's file stays until the next start");
+            }
+            _ => replica.dir.release(inner.room),
+        }
+        Ok(())
+    }
+
+    fn end_copy_of(&self, chunk: ChunkId) {
+        let copy = lock(&self.state).copies.get(&chunk).cloned();
+        if let Some(copy) = copy {
+            self.end_copy(&copy);
+        }
     }
 
     pub(super) fn set_watermark(&self, watermark: ChunkId) -> Result<(), StoreError> {

@@ -42,7 +42,7 @@ pub(super) struct Inner {
     pub(super) live: Option<Live>,
     /// It refuses writes for good, even if its record does not say so yet.
     pub(super) stopped: bool,
-    /// It was deleted.
+    /// It was deleted, or a copy has taken its place.
     pub(super) gone: bool,
     /// Room that it takes in its directory.
     pub(super) room: u64,
@@ -104,6 +104,7 @@ impl Replica {
     pub(super) fn new(chunk: ChunkId, dir: Arc<Dir>, record: ReplicaRecord, room: u64) -> Self {
         let quarantined = AtomicBool::new(record.state == ReplicaState::Quarantined);
         let inner = Inner { record, live: None, stopped: false, gone: false, room };
+        dir.chunks.fetch_add(1, Ordering::Relaxed);
         Replica { chunk, dir, inner: Mutex::new(inner), progress: Mutex::default(), quarantined }
     }
 
@@ -117,6 +118,12 @@ impl Replica {
 
     pub(super) fn written(&self) -> u64 {
         lock(&self.progress).written()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.dir.chunks.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,44 +1,55 @@
 //! What all operations of the store share: the replicas, the inventory, and the ways to change an index.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use quarry_chunkserver_core::{
-    Durability,
+    Durability, disk_health,
     inventory::Inventory,
     record::{Quarantine, ReplicaRecord},
+    scrub::Schedule,
 };
 use quarry_env::{KvError, SyncPoint, World};
 use quarry_types::{ChunkId, ClusterId, ErrorCode, Leadership, Receipt, ReplicaState, ServerId};
+use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::{
     StoreError,
     cache::FileCache,
+    copy::Receiving,
     dir::{Dir, lock},
+    health::Roster,
     index::Changes,
+    kept::KeptFiles,
+    probe::Probes,
     replica::{Inner, Replica, item},
     sync_points,
 };
-
-/// Linux's number for "the device could not do it": a bad sector or a dying disk.
-const EIO: i32 = 5;
 
 pub(super) struct Shared {
     pub(super) world: World,
     pub(super) durability: Durability,
     pub(super) server: ServerId,
     pub(super) start_counter: u64,
-    pub(super) dirs: Vec<Arc<Dir>>,
-    /// A directory that this server once had is not here, or could not be read: it does not know what it held.
-    pub(super) forgetful: bool,
+    /// Those of the settings, in the order of their paths. One that failed is replaced here when it comes back.
+    pub(super) dirs: Mutex<Vec<Arc<Dir>>>,
+    /// Directories under which this process saw a sync fail: what the kernel shows of them may not be on the disk.
+    pub(super) poisoned: Mutex<BTreeSet<Uuid>>,
+    /// Woken when a call to a disk failed in a way that ends a directory's service.
+    pub(super) alarm: Arc<Notify>,
     pub(super) state: Mutex<State>,
     pub(super) files: Mutex<FileCache>,
-    /// Held while a leadership is persisted: they are adopted one after another.
-    pub(super) adopting: Mutex<()>,
+    /// Held alone while a leadership is persisted, and shared while an order that holds only under the present one takes
+    /// effect (S7). Taken before any replica's lock.
+    pub(super) following: RwLock<()>,
+    /// Files of replaced replicas.
+    pub(super) kept: Mutex<KeptFiles>,
+    pub(super) probes: Probes,
 }
 
 /// Changed only for moments: no I/O under this lock.
@@ -46,12 +57,20 @@ pub(super) struct State {
     pub(super) cluster: Option<ClusterId>,
     pub(super) leadership: Option<Leadership>,
     pub(super) replicas: BTreeMap<ChunkId, Arc<Replica>>,
+    /// Copies on their way here. One that is not named here has ended.
+    pub(super) copies: BTreeMap<ChunkId, Arc<Receiving>>,
     /// Whether each is durable already.
     pub(super) tombstones: BTreeMap<ChunkId, bool>,
     pub(super) watermark: ChunkId,
     pub(super) inventory: Inventory,
     /// Replicas that may have a writer.
     pub(super) open: u64,
+    /// All directories that this server has ever had, as far as it knows, and what is known of those that are lost.
+    pub(super) roster: Roster,
+    /// When the sealed replicas were verified.
+    pub(super) schedule: Schedule,
+    /// Bytes that scrubbing has read.
+    pub(super) scrubbed: u64,
 }
 
 impl Shared {
@@ -65,9 +84,29 @@ impl Shared {
         lock(&self.state).replicas.get(&chunk).cloned().ok_or_else(|| StoreError::no_replica(chunk))
     }
 
+    /// Keeps the present leader while the guard is held, if it is `by`: nothing that an older leader ordered happens
+    /// after a newer one was adopted, so that a report made then shows all that it did (S7).
+    pub(super) fn while_following(&self, by: Leadership) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let guard = self.following.read().unwrap_or_else(PoisonError::into_inner);
+        let followed = lock(&self.state).leadership;
+        if followed == Some(by) {
+            return Ok(guard);
+        }
+        let followed = followed.map_or("no master yet".to_owned(), |l| format!("epoch {}", l.epoch));
+        Err(StoreError::new(
+            ErrorCode::StaleLeader,
+            format!("the order is of epoch {}, this chunkserver follows {followed}: nothing was done", by.epoch),
+        ))
+    }
+
+    /// All directories of the settings.
+    pub(super) fn dirs(&self) -> Vec<Arc<Dir>> {
+        lock(&self.dirs).clone()
+    }
+
     /// The directories in service.
-    pub(super) fn working(&self) -> impl Iterator<Item = &Arc<Dir>> {
-        self.dirs.iter().filter(|dir| dir.works())
+    pub(super) fn working(&self) -> impl Iterator<Item = Arc<Dir>> {
+        self.dirs().into_iter().filter(|dir| dir.works())
     }
 
     /// Changes one index. When it fails nothing is known about what it holds, so that the directory goes out of service
@@ -88,7 +127,7 @@ impl Shared {
             "no data directory of this chunkserver is in service; check its disks, then restart it",
         ));
         for dir in self.working() {
-            match self.write_index(dir, changes(), sync) {
+            match self.write_index(&dir, changes(), sync) {
                 Ok(()) => result = Ok(()),
                 Err(error) if result.is_err() => result = Err(error),
                 Err(_) => {}
@@ -97,23 +136,22 @@ impl Shared {
         result
     }
 
-    pub(super) fn fail_dir(&self, dir: &Arc<Dir>, why: &str) {
-        if !dir.fail(why) {
-            return;
-        }
-        let mut state = lock(&self.state);
-        let lost: Vec<_> =
-            state.replicas.values().filter(|r| Arc::ptr_eq(&r.dir, dir)).map(|replica| replica.chunk).collect();
-        for chunk in lost {
-            state.inventory.remove(chunk);
-        }
-    }
-
     /// Shows a replica's present state in the inventory.
     pub(super) fn note(&self, replica: &Replica, record: &ReplicaRecord) {
         let mut state = lock(&self.state);
-        if replica.dir.works() {
-            state.inventory.put(item(replica.chunk, record));
+        if !replica.dir.works() {
+            return;
+        }
+        state.inventory.put(item(replica.chunk, record));
+        let (chunk, sealed) = (replica.chunk, record.state == ReplicaState::Sealed && record.length > 0);
+        match (sealed, state.schedule.contains(chunk)) {
+            // Whoever seals it has just compared it with its checksums.
+            (true, false) => {
+                let (now, wall) = (self.now_ms(), self.world.clock.wall_ms());
+                state.schedule.verified(chunk, record.length, now, wall);
+            }
+            (false, true) => state.schedule.remove(chunk),
+            _ => {}
         }
     }
 
@@ -165,8 +203,10 @@ impl Shared {
     /// else (no more file handles, say) says nothing about it.
     pub(super) fn read_failed(&self, replica: &Replica, inner: &mut Inner, error: &io::Error) -> StoreError {
         let path = replica.dir.file(replica.chunk);
-        let lost = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
-            || error.raw_os_error() == Some(EIO);
+        // With the whole directory gone, nothing is known about this file.
+        let lost = disk_health::file_is_lost(error)
+            && replica.dir.works()
+            && (error.kind() != io::ErrorKind::NotFound || self.is_there(&replica.dir));
         if lost && !inner.gone && inner.record.state != ReplicaState::Quarantined {
             return self.quarantine(replica, inner, Quarantine::Missing, &error.to_string());
         }

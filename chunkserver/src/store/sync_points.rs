@@ -58,6 +58,16 @@ pub const RECOVERY_DATA: SyncPoint = SyncPoint("chunkserver chunk: recovery");
 /// Its file's name: a crash that was no power loss leaves names that are not durable yet (S1).
 pub const RECOVERY_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: recovery");
 
+/// Data and block CRCs of a copy, before its file takes the chunk's name (S1, S3).
+pub const COPY_DATA: SyncPoint = SyncPoint("chunkserver chunk: copy");
+/// The chunk's name, before the record of the copy (S1).
+pub const COPY_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: copy");
+/// The record of a copy, before its receipt: without it the copy is a file that nothing claims, and is removed (S1).
+pub const COPY_RECORD: SyncPoint = SyncPoint("chunkserver index: copy");
+
+/// A probe's byte. It keeps no promise, so that it is not among [`ALL`]: it is synced to reach the disk.
+pub const PROBE: SyncPoint = SyncPoint("chunkserver probe");
+
 /// Changes of an index whose loss would be harmless: the watermark, a finished cut, what a start made of the replicas it
 /// found, a buffered seal and that it was made durable. Without it a power loss can keep a later one and lose an
 /// earlier, and an index with such a hole takes its directory out of service: damage and disorder look the same (S1).
@@ -89,5 +99,8 @@ pub const ALL: &[SyncPoint] = &[
     QUARANTINE,
     RECOVERY_DATA,
     RECOVERY_DIR,
+    COPY_DATA,
+    COPY_DIR,
+    COPY_RECORD,
     IN_ORDER,
 ];

@@ -38,6 +38,10 @@ pub struct Inner {
     pub seen: Mutex<Seen>,
     pub leader_hint: Mutex<Option<String>>,
     pub leadership: Mutex<Leadership>,
+    /// Reports that are refused as busy before others are taken.
+    pub busy: Mutex<u32>,
+    /// Ranges that the next answer to a beat asks for.
+    pub wanted: Mutex<u64>,
     changed: Notify,
     down: CancellationToken,
 }
@@ -63,6 +67,8 @@ impl Master {
             seen: Mutex::default(),
             leader_hint: Mutex::default(),
             leadership: Mutex::new(leadership),
+            busy: Mutex::default(),
+            wanted: Mutex::default(),
             changed: Notify::new(),
             down: down.clone(),
         });
@@ -101,6 +107,12 @@ impl Master {
         self.until(|seen| seen.beats.get(&server).cloned()).await
     }
 
+    /// Waits for the end of a full report.
+    pub async fn report_of(&self, server: ServerId) {
+        let full = |page: &v1::InventoryPage| page.full && page.last && page.server == server.to_bytes().as_slice();
+        self.until(|seen| seen.pages.iter().any(full).then_some(())).await;
+    }
+
     /// Gives a command with the proof of `leadership` and waits for the result.
     pub async fn command(&self, server: ServerId, leadership: Leadership, body: command::Body) -> v1::CommandResult {
         let id = self.give(server, proof(server, leadership), body).await;
@@ -136,6 +148,14 @@ pub fn proof(server: ServerId, leadership: Leadership) -> v1::Signed {
     signed::sign(&key(), &proof)
 }
 
+impl Inner {
+    fn take_busy(&self) -> Option<u32> {
+        let mut busy = self.busy.lock().unwrap();
+        *busy = busy.checked_sub(1)?;
+        Some(*busy)
+    }
+}
+
 struct Service(Arc<Inner>);
 
 #[tonic::async_trait]
@@ -168,6 +188,9 @@ impl Chunkservers for Service {
     ) -> Result<Response<v1::ReportReply>, Status> {
         let mut pages = request.into_inner();
         let mut number = 0;
+        if let Some(left) = self.0.take_busy() {
+            return Err(WireError::new(ErrorCode::Busy, format!("{left} more times")).into());
+        }
         while let Some(page) = pages.message().await? {
             number = page.number + if page.full { 0 } else { page.replicas.len() as u64 };
             self.0.seen.lock().unwrap().pages.push(page);
@@ -191,7 +214,10 @@ impl Chunkservers for Service {
                 match message.body.unwrap() {
                     server_message::Body::Beat(beat) => {
                         let server = convert::server(&beat.server, "server").unwrap();
-                        let reply = v1::BeatReply { sequence: beat.sequence, ..Default::default() };
+                        let ranges_wanted = std::mem::take(&mut *inner.wanted.lock().unwrap());
+                        let report_wanted = ranges_wanted != 0;
+                        let sequence = beat.sequence;
+                        let reply = v1::BeatReply { sequence, report_wanted, ranges_wanted, ..Default::default() };
                         {
                             let mut seen = inner.seen.lock().unwrap();
                             seen.beats.insert(server, beat);

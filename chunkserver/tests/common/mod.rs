@@ -1,6 +1,7 @@
 //! Real chunkservers in one process, a master that only the test speaks for, and a writer made of raw frames.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests; each file uses a part")]
 
+pub mod fast;
 pub mod gate;
 pub mod master;
 pub mod writer;
@@ -11,6 +12,7 @@ use quarry_chunkserver::{
     server::{Chunkserver, ChunkserverConfig},
     store::{DirConfig, Durability},
 };
+use quarry_chunkserver_core::scrub::Pace;
 use quarry_client::frames::{self, Conn};
 use quarry_env::{World, clock::timeout};
 use quarry_proto::{signed, v1};
@@ -22,6 +24,9 @@ use master::Master;
 
 /// Long enough for anything that is going to happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Nothing is read again within a test that does not ask for it: what was just sealed has just been verified.
+pub const SCRUB: Pace = Pace { period: Duration::from_secs(86_400), rate: 32 << 20 };
 
 pub fn world() -> World {
     World::real(Arc::new(quarry_env_rocks::Rocks))
@@ -53,6 +58,8 @@ pub fn config(dir: &TempDir, masters: Vec<String>) -> ChunkserverConfig {
         advertise: None,
         rack: "r".into(),
         durability: Durability::Sealed,
+        scrub: SCRUB,
+        http: Some("127.0.0.1:0".into()),
     }
 }
 
@@ -79,6 +86,7 @@ impl Cluster {
             let server = Chunkserver::start(cluster.world.clone(), config).await.unwrap();
             cluster.members.push((server.server(), server.address().to_owned()));
             soon(cluster.master.beat_of(server.server())).await;
+            soon(cluster.master.report_of(server.server())).await;
             cluster.servers.push(Some(server));
             cluster.dirs.push(dir);
         }

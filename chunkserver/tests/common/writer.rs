@@ -131,5 +131,5 @@ pub async fn read(conn: &mut Conn, read: v1::Read) -> Result<Vec<u8>, ConnError>
 }
 
 pub fn whole(chunk: u64, length: u64, crc: Crc32) -> v1::Read {
-    v1::Read { chunk, length, crc: crc.0, offset: 0, bytes: length, request_id: "r".into(), open: false }
+    v1::Read { chunk, length, crc: crc.0, offset: 0, bytes: length, request_id: "r".into(), ..Default::default() }
 }

@@ -77,6 +77,7 @@ impl Conversation {
             bytes: to - from,
             request_id: shared.config.request_id.clone(),
             open: self.chunk.state == ChunkState::Open,
+            ..Default::default()
         };
         let limit = shared.config.stall;
         let writer = &mut self.pooled.conn.writer;

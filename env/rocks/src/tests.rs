@@ -122,6 +122,23 @@ fn a_second_opener_and_an_unknown_space_are_refused() {
 }
 
 #[test]
+fn a_store_or_checkpoint_of_yesterday_opens_with_spaces_that_it_did_not_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("s"), dir.path().join("copy"));
+    let old = Rocks.open(&path, &[A], KvOptions::default()).unwrap();
+    put(&*old, A, "1", b"x", SYNC);
+    old.checkpoint(&copy).unwrap();
+    drop(old);
+    for path in [&path, &copy] {
+        let kv = Rocks.open(path, &[A, B], KvOptions { upkeep: false, ..KvOptions::default() }).unwrap();
+        assert_eq!((keys(&*kv, A), keys(&*kv, B)), (vec!["1".to_string()], vec![]));
+        put(&*kv, B, "2", b"x", None);
+        drop(kv);
+        assert_eq!(keys(&*open(path).unwrap(), B), ["2"]);
+    }
+}
+
+#[test]
 fn a_checkpoint_opens_as_it_was_and_refuses_to_overwrite() {
     let dir = tempfile::tempdir().unwrap();
     let kv = open(&dir.path().join("s")).unwrap();

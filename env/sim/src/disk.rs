@@ -42,7 +42,7 @@ use std::{
 };
 
 use faults::Faults;
-pub use faults::{DiskOp, Synced};
+pub use faults::{DiskOp, Injected, Synced};
 use quarry_env::{Disk, SyncPoint};
 use tree::Tree;
 
@@ -147,18 +147,18 @@ impl SimDisk {
     }
 
     /// Lets the next `op` on anything fail.
-    pub fn fail_next(&self, op: DiskOp, error: io::ErrorKind) {
+    pub fn fail_next(&self, op: DiskOp, error: impl Into<Injected>) {
         self.fail_next_under(Path::new("/"), op, error);
     }
 
     /// Lets the next `op` at or below `path` fail.
-    pub fn fail_next_under(&self, path: &Path, op: DiskOp, error: io::ErrorKind) {
-        self.state().faults.fail(path, Some(op), error, Some(1));
+    pub fn fail_next_under(&self, path: &Path, op: DiskOp, error: impl Into<Injected>) {
+        self.state().faults.fail(path, Some(op), error.into(), Some(1));
     }
 
     /// Lets every call at or below `path` fail until [`SimDisk::mend`]: the disk behind it is broken.
-    pub fn break_under(&self, path: &Path, error: io::ErrorKind) {
-        self.state().faults.fail(path, None, error, None);
+    pub fn break_under(&self, path: &Path, error: impl Into<Injected>) {
+        self.state().faults.fail(path, None, error.into(), None);
     }
 
     /// Takes back all failures asked for and not yet delivered.

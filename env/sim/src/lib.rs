@@ -26,7 +26,7 @@ pub mod random;
 
 pub use blocking::InlineBlocking;
 pub use clock::SimClock;
-pub use disk::{DiskOp, SimDisk, Synced};
+pub use disk::{DiskOp, Injected, SimDisk, Synced};
 pub use kv::{HOUSEKEEPING, SimKvFactory};
 pub use machine::SimMachine;
 pub use net::SimNet;

@@ -37,6 +37,7 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::Tick(command) => write.attempt(|w| cluster::tick::tick(w, command)),
         Kind::PutServer(command) => write.attempt(|w| cluster::server::put(w, command)),
         Kind::TrustServer(command) => write.attempt(|w| cluster::server::trust(w, command)),
+        Kind::SetServer(command) => write.attempt(|w| cluster::server::set(w, command)),
         Kind::PutSettings(command) => write.attempt(|w| cluster::settings::put(w, command)),
         Kind::OpenSession(command) => write.attempt(|w| sessions::open::open(w, command)),
         Kind::CloseSession(command) => write.attempt(|w| sessions::close::close(w, command.session)),
@@ -45,6 +46,8 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::ConfirmReplicas(command) => write.attempt(|w| chunks::confirm::confirm(w, command)),
         Kind::ForgetDoomed(command) => write.attempt(|w| chunks::forget::forget(w, command)),
         Kind::ExpireLease(command) => write.attempt(|w| namespace::abort::expire(w, command)),
+        Kind::EmptyTrash(command) => write.attempt(|w| namespace::trash::empty(w, command)),
+        Kind::FollowWanted(command) => write.attempt(|w| namespace::replicas::follow(w, command)),
         Kind::CollectRemoved(command) => write.attempt(|w| namespace::collect::collect(w, command)),
     }
 }

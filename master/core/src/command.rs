@@ -8,11 +8,12 @@ mod group;
 
 pub use client::{
     Abort, AddChunk, ChunkRef, ClientCommand, Complete, Create, CreateMode, Mkdir, Mutation, OpId, OpenAppend, Remove,
-    Rename, SealedChunk,
+    Rename, SealedChunk, SetReplicas, Undelete,
 };
 pub use group::{
-    BeginEpoch, CloseSession, CollectRemoved, ConfirmReplicas, CreateCluster, Durability, ExpireLease, ExpireSessions,
-    ForgetDoomed, OpenSession, PutServer, PutSettings, Settings, Tick, TrustServer,
+    BeginEpoch, CloseSession, CollectRemoved, ConfirmReplicas, CreateCluster, Durability, EmptyTrash, ExpireLease,
+    ExpireSessions, FollowWanted, ForgetDoomed, Knob, OpenSession, PutServer, PutSettings, Removal, ServerWish,
+    SetServer, Settings, Tick, TrustServer,
 };
 
 use crate::wire::DecodeError;
@@ -46,7 +47,7 @@ impl Command {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -77,5 +78,11 @@ choice! {
         PutSettings(PutSettings) = (message, tag = "14"),
         /// Everything on a server that came back with an old image has been verified.
         TrustServer(TrustServer) = (message, tag = "15"),
+        /// An operator wants something else of a chunkserver: drain, maintenance, decommission, or none of it.
+        SetServer(SetServer) = (message, tag = "16"),
+        /// Takes things out of the trash for good.
+        EmptyTrash(EmptyTrash) = (message, tag = "17"),
+        /// One bounded step of telling chunks how many replicas their files want now.
+        FollowWanted(FollowWanted) = (message, tag = "18"),
     }
 }

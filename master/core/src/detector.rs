@@ -1,19 +1,42 @@
 //! Who is alive, from beats.
+//!
+//! Beats that are missing make a server suspect, and then other chunkservers are asked to reach it. When its time is over, it is
+//! partitioned if one of them does, and dead otherwise. One that keeps coming and going counts as back only after a while.
+
+mod flaps;
+mod intervals;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use flaps::Flaps;
+use intervals::{Intervals, Patience};
 use quarry_types::{
     ServerId,
-    limits::{DEAD_AFTER, SUSPECT_AFTER},
+    limits::{BEAT_INTERVAL, DEAD_AFTER},
 };
 
+use crate::{command::Settings, settings};
+
+/// Peers that are asked to reach a suspect at once.
+const PEERS: usize = 3;
+/// A suspect is looked for again after this: twice before it is dead.
+const SUSPECT_AGAIN: Duration = BEAT_INTERVAL;
+/// A partitioned server is looked for again after this.
+const PARTITIONED_AGAIN: Duration = Duration::from_secs(2);
+/// So long a server counts as reached. One round may find nobody for other reasons; the next has its answers by then.
+const REACHED_FOR: Duration = Duration::from_secs(6);
+
+const _: () = assert!(REACHED_FOR.as_millis() > 2 * PARTITIONED_AGAIN.as_millis() + DEAD_AFTER.as_millis() / 2);
+
 /// What the master believes of a chunkserver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Health {
     /// Beats come.
     Alive,
     /// Beats are missing: no new chunks, and reads prefer others.
     Suspect,
+    /// Unreachable for the master but not for its peers: it serves reads, and is not repaired as dead until its limit.
+    Partitioned,
     /// Counted as lost.
     Dead,
 }
@@ -25,6 +48,7 @@ impl Health {
         match self {
             Health::Alive => "alive",
             Health::Suspect => "suspect",
+            Health::Partitioned => "partitioned",
             Health::Dead => "dead",
         }
     }
@@ -41,7 +65,39 @@ pub struct HealthChange {
     pub to: Health,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What an operator set about detection, see [`crate::settings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The phi at which a server is suspect, in thousandths; 0: after fixed times.
+    pub phi: u64,
+    /// A server that only its peers reach is dead when it was silent for this long.
+    pub partitioned_limit: Duration,
+}
+
+impl Policy {
+    /// From the settings.
+    #[must_use]
+    pub fn of(from: &Settings) -> Self {
+        Policy { phi: from.get(&settings::PHI), partitioned_limit: from.duration(&settings::PARTITIONED_LIMIT) }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy::of(&Settings::default())
+    }
+}
+
+/// A server that others are asked to reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Whom to reach.
+    pub server: ServerId,
+    /// Who is asked.
+    pub peers: Vec<ServerId>,
+}
+
+#[derive(Clone, Debug)]
 struct Watched {
     last_beat: Duration,
     /// It said goodbye since.
@@ -49,36 +105,103 @@ struct Watched {
     /// It beat at least once.
     heard: bool,
     seen: Health,
+    intervals: Intervals,
+    /// What its past beats allow it, as of the last one.
+    patience: Patience,
+    flaps: Flaps,
+    /// When others were last asked to reach it, since its last beat.
+    asked: Option<Duration>,
+    /// When one of them last did, since its last beat.
+    reached: Option<Duration>,
 }
 
 impl Watched {
-    fn health(&self, now: Duration) -> Health {
+    fn new(last_beat: Duration, seen: Health) -> Self {
+        Watched {
+            last_beat,
+            stopped: false,
+            heard: false,
+            seen,
+            intervals: Intervals::default(),
+            patience: Patience::FIXED,
+            flaps: Flaps::default(),
+            asked: None,
+            reached: None,
+        }
+    }
+
+    fn health(&self, policy: &Policy, now: Duration) -> Health {
         if self.stopped {
             return Health::Dead;
         }
-        let by_silence = judge(now.saturating_sub(self.last_beat));
-        // Until its first beat it only gets its time before a verdict, not new chunks.
-        if self.heard { by_silence } else { by_silence.max(Health::Suspect) }
+        let silent = now.saturating_sub(self.last_beat);
+        let by_silence = if silent < self.patience.suspect {
+            Health::Alive
+        } else if silent < self.patience.dead {
+            Health::Suspect
+        } else if silent < policy.partitioned_limit && self.reached.is_some_and(|at| now < at + REACHED_FOR) {
+            Health::Partitioned
+        } else {
+            Health::Dead
+        };
+        // Until its first beat it only gets its time before a verdict, not new chunks; the same until it is steady.
+        if self.heard && self.flaps.is_steady(now) { by_silence } else { by_silence.max(Health::Suspect) }
+    }
+
+    fn beat(&mut self, policy: &Policy, now: Duration) {
+        if self.heard {
+            if self.health(policy, now) == Health::Dead {
+                // Who announced that it goes does not flap.
+                if !self.stopped {
+                    self.flaps.came_back(now);
+                }
+            } else {
+                self.intervals.add(now.saturating_sub(self.last_beat));
+            }
+        }
+        self.last_beat = self.last_beat.max(now);
+        (self.stopped, self.heard) = (false, true);
+        (self.asked, self.reached) = (None, None);
+        self.patience = self.intervals.patience(policy.phi);
+    }
+
+    /// When it is to be looked for; `None`: it is not.
+    fn next_search(&self, policy: &Policy, now: Duration) -> Option<Duration> {
+        let missed = self.last_beat.saturating_add(self.patience.suspect);
+        let again = match self.health(policy, now) {
+            // It beats, and is suspect for its past only.
+            Health::Suspect if self.heard && now < missed => return Some(missed),
+            Health::Suspect => SUSPECT_AGAIN,
+            Health::Partitioned => PARTITIONED_AGAIN,
+            Health::Alive | Health::Dead => return None,
+        };
+        Some(self.asked.map_or(now, |asked| asked + again))
+    }
+
+    /// When its health changes next if nothing comes.
+    fn next_change(&self, policy: &Policy, now: Duration) -> Option<Duration> {
+        let silent_for = |time: Duration| self.last_beat.saturating_add(time);
+        let steps = [
+            Some(silent_for(self.patience.suspect)),
+            Some(silent_for(self.patience.dead)),
+            self.reached.map(|at| at + REACHED_FOR),
+            self.reached.map(|_| silent_for(policy.partitioned_limit)),
+            self.flaps.steady_from(),
+        ];
+        let health = self.health(policy, now);
+        steps.into_iter().flatten().filter(|at| *at > now && self.health(policy, *at) != health).min()
     }
 }
 
 /// Judges servers by the time since their last beat. Time is the leader's monotonic clock, since any start.
 ///
 /// A server that was never watched is [`Health::Dead`]; a new leader calls [`Detector::expect`] for each registered
-/// server, so that it gets its time before a verdict.
+/// server, so that it gets its time before a verdict. Once dead, only a beat brings a server back.
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
     servers: BTreeMap<ServerId, Watched>,
-}
-
-fn judge(silent: Duration) -> Health {
-    if silent < SUSPECT_AFTER {
-        Health::Alive
-    } else if silent < DEAD_AFTER {
-        Health::Suspect
-    } else {
-        Health::Dead
-    }
+    /// What an operator set.
+    pub policy: Policy,
 }
 
 impl Detector {
@@ -90,22 +213,13 @@ impl Detector {
 
     /// A known server from which nothing has been heard: suspect until it beats or its time is over.
     pub fn expect(&mut self, server: ServerId, now: Duration) {
-        let last_beat = now;
-        self.servers.entry(server).or_insert(Watched {
-            last_beat,
-            stopped: false,
-            heard: false,
-            seen: Health::Suspect,
-        });
+        self.servers.entry(server).or_insert_with(|| Watched::new(now, Health::Suspect));
     }
 
     /// A beat came.
     pub fn beat(&mut self, server: ServerId, now: Duration) {
-        let fresh = Watched { last_beat: now, stopped: false, heard: false, seen: Health::Dead };
-        let watched = self.servers.entry(server).or_insert(fresh);
-        watched.last_beat = watched.last_beat.max(now);
-        watched.stopped = false;
-        watched.heard = true;
+        let watched = self.servers.entry(server).or_insert_with(|| Watched::new(now, Health::Dead));
+        watched.beat(&self.policy, now);
     }
 
     /// The server stopped on purpose: dead at once.
@@ -115,10 +229,40 @@ impl Detector {
         }
     }
 
+    /// Servers that are to be looked for now, and by whom: some of those that are alive, drawn by `chance`. They count as
+    /// asked.
+    pub fn searches(&mut self, now: Duration, chance: u64) -> Vec<Search> {
+        let policy = self.policy;
+        let due = |watched: &Watched| watched.next_search(&policy, now).is_some_and(|at| at <= now);
+        if !self.servers.values().any(due) {
+            return Vec::new();
+        }
+        let alive: Vec<ServerId> =
+            self.servers.iter().filter(|(_, w)| w.health(&policy, now) == Health::Alive).map(|(id, _)| *id).collect();
+        let mut searches = Vec::new();
+        for (place, (server, watched)) in self.servers.iter_mut().enumerate().filter(|(_, (_, w))| due(w)) {
+            watched.asked = Some(now);
+            let peers = draw(&alive, chance.wrapping_add(place as u64));
+            if !peers.is_empty() {
+                searches.push(Search { server: *server, peers });
+            }
+        }
+        searches
+    }
+
+    /// A peer reached a server at `now`. Of one that beats nothing new, and one that is dead stays so until it beats.
+    pub fn reached(&mut self, server: ServerId, now: Duration) {
+        if let Some(watched) = self.servers.get_mut(&server)
+            && matches!(watched.health(&self.policy, now), Health::Suspect | Health::Partitioned)
+        {
+            watched.reached = watched.reached.max(Some(now));
+        }
+    }
+
     /// What to believe of a server.
     #[must_use]
     pub fn state(&self, server: ServerId, now: Duration) -> Health {
-        self.servers.get(&server).map_or(Health::Dead, |watched| watched.health(now))
+        self.servers.get(&server).map_or(Health::Dead, |watched| watched.health(&self.policy, now))
     }
 
     /// How long a server has been silent; `None` when it was never watched.
@@ -127,11 +271,18 @@ impl Detector {
         self.servers.get(&server).map(|watched| now.saturating_sub(watched.last_beat))
     }
 
+    /// How long a server that beats is still suspect because it came and went too often; `None`: it is not.
+    #[must_use]
+    pub fn damped(&self, server: ServerId, now: Duration) -> Option<Duration> {
+        let steady = self.servers.get(&server)?.flaps.steady_from()?;
+        steady.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     /// The servers whose health changed since the last call, in id order.
     pub fn changes(&mut self, now: Duration) -> Vec<HealthChange> {
         let mut changes = Vec::new();
         for (server, watched) in &mut self.servers {
-            let to = watched.health(now);
+            let to = watched.health(&self.policy, now);
             if to != watched.seen {
                 changes.push(HealthChange { server: *server, from: watched.seen, to });
                 watched.seen = to;
@@ -140,81 +291,29 @@ impl Detector {
         changes
     }
 
-    /// When a server's health changes next if no beat comes.
+    /// Whether [`Detector::changes`] has something to tell.
+    #[must_use]
+    pub fn has_changes(&self, now: Duration) -> bool {
+        self.servers.values().any(|watched| watched.health(&self.policy, now) != watched.seen)
+    }
+
+    /// When a server's health changes next if nothing comes, or one is to be looked for.
     #[must_use]
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
-        let next = |watched: &Watched| match watched.health(now) {
-            Health::Alive => Some(watched.last_beat.saturating_add(SUSPECT_AFTER)),
-            Health::Suspect => Some(watched.last_beat.saturating_add(DEAD_AFTER)),
-            Health::Dead => None,
+        let next = |watched: &Watched| {
+            let (change, search) = (watched.next_change(&self.policy, now), watched.next_search(&self.policy, now));
+            change.into_iter().chain(search).min()
         };
         self.servers.values().filter_map(next).min()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn a_silent_server_is_suspect_and_then_dead() {
-        let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
-        assert_eq!(detector.state(server, ms(0)), Health::Dead, "never heard of");
-        detector.beat(server, ms(10_000));
-        for (at, health) in [(11_499, Health::Alive), (11_500, Health::Suspect), (13_000, Health::Dead)] {
-            assert_eq!(detector.state(server, ms(at)), health, "at {at}");
-        }
-        assert_eq!(detector.next_deadline(ms(10_000)), Some(ms(11_500)));
-        assert_eq!(detector.next_deadline(ms(11_500)), Some(ms(13_000)));
-        assert_eq!(detector.next_deadline(ms(13_000)), None);
-        detector.beat(server, ms(14_000));
-        assert_eq!(detector.state(server, ms(14_000)), Health::Alive);
-        detector.beat(server, ms(12_000));
-        assert_eq!(detector.silent(server, ms(14_000)), Some(ms(0)), "a late beat does not turn time back");
-    }
-
-    #[test]
-    fn each_change_is_told_once() {
-        let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
-        detector.beat(server, ms(0));
-        let change = |from, to| vec![HealthChange { server, from, to }];
-        assert_eq!(detector.changes(ms(0)), change(Health::Dead, Health::Alive));
-        assert_eq!(detector.changes(ms(1000)), []);
-        assert_eq!(detector.changes(ms(9000)), change(Health::Alive, Health::Dead));
-        assert_eq!(detector.changes(ms(9001)), []);
-    }
-
-    #[test]
-    fn an_expected_server_has_its_time_before_a_verdict() {
-        let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
-        detector.expect(server, ms(100));
-        assert_eq!(detector.state(server, ms(100)), Health::Suspect);
-        assert_eq!(detector.state(server, ms(3099)), Health::Suspect);
-        assert_eq!(detector.state(server, ms(3100)), Health::Dead);
-        detector.beat(server, ms(200));
-        detector.expect(server, ms(300));
-        assert_eq!(detector.state(server, ms(300)), Health::Alive);
-        assert_eq!(Detector::new().next_deadline(ms(0)), None);
-    }
-
-    #[test]
-    fn an_expected_servers_deadline_is_its_death() {
-        let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
-        detector.expect(server, ms(100));
-        assert_eq!(detector.next_deadline(ms(100)), Some(ms(3100)));
-    }
-
-    #[test]
-    fn a_server_that_said_goodbye_is_dead_until_it_beats_again() {
-        let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
-        detector.beat(server, ms(100));
-        detector.goodbye(server);
-        assert_eq!(detector.state(server, ms(100)), Health::Dead);
-        detector.beat(server, ms(200));
-        assert_eq!(detector.state(server, ms(200)), Health::Alive);
-    }
+/// Up to [`PEERS`] different ones, spread over all of them.
+fn draw(alive: &[ServerId], chance: u64) -> Vec<ServerId> {
+    let (all, stride) = (alive.len(), (alive.len() / PEERS).max(1));
+    let first = usize::try_from(chance % (all.max(1) as u64)).unwrap_or(0);
+    (0..PEERS.min(all)).filter_map(|n| alive.get((first + n * stride) % all)).copied().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,27 @@ pub fn removed(collect_at_ms: u64, inode: InodeId) -> Vec<u8> {
     two(collect_at_ms, inode.0)
 }
 
+/// Of something in the trash. Of those that were removed under one name the last comes first; a name has no zero byte.
+#[must_use]
+pub fn trash(directory: InodeId, name: &str, removal: u64) -> Vec<u8> {
+    [&entry(directory, name)[..], &[0], &(!removal).to_be_bytes()].concat()
+}
+
+/// The range of keys of everything removed under one name.
+#[must_use]
+pub fn trash_range(directory: InodeId, name: &str) -> (Vec<u8>, Vec<u8>) {
+    let of = entry(directory, name);
+    ([&of[..], &[0]].concat(), [&of[..], &[1]].concat())
+}
+
+/// The directory, the name and the number of the removal of a key of [`trash`].
+#[must_use]
+pub fn read_trash(key: &[u8]) -> Option<(InodeId, &str, u64)> {
+    let (of, removal) = key.split_at_checked(key.len().checked_sub(8)?)?;
+    let (directory, name) = read_entry(of.strip_suffix(&[0])?)?;
+    Some((directory, name, !read_one(removal)?))
+}
+
 /// Of a chunkserver.
 #[must_use]
 pub fn server(id: ServerId) -> Vec<u8> {

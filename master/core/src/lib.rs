@@ -12,13 +12,17 @@
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
 //! | [`query`] | reads |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
+//! | [`repair`] | what a chunk lacks, what is done about it, in which order and how fast |
+//! | [`balance`] | who is too full, what moves where, and which chunks are read so much that they get one more replica |
 //! | [`running`] | the leader's clock without the time in which it was stopped |
+//! | [`settings`] | what an operator may set, with defaults and bounds |
 //! | [`limits`] | the numbers that bound the tables and the work of one command |
 
 #[macro_use]
 mod wire;
 
 pub mod apply;
+pub mod balance;
 mod chunks;
 mod cluster;
 pub mod command;
@@ -28,11 +32,13 @@ pub mod limits;
 mod namespace;
 pub mod placement;
 pub mod query;
+pub mod repair;
 pub mod reply;
 pub mod rows;
 pub mod running;
 pub mod seal;
 mod sessions;
+pub mod settings;
 mod state;
 pub mod tables;
 

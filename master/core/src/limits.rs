@@ -10,6 +10,10 @@ pub const TICK_MS_MAX: u64 = 60_000;
 pub const EXPIRE_SESSIONS_MAX: usize = 256;
 /// Rows and entries that one step of collecting goes through.
 pub const COLLECT_MAX: u32 = 1000;
+/// Rows that one step of following a changed number of replicas goes through.
+pub const FOLLOW_MAX: u32 = 1000;
+/// What one command takes out of the trash.
+pub const EMPTY_TRASH_MAX: usize = 1000;
 /// Chunks that one command forgets.
 pub const FORGET_MAX: usize = 4096;
 /// Chunks that an atomic put may have open at once.
@@ -25,3 +29,5 @@ pub const LEASES_MAX: u64 = 100_000;
 /// Directories between an inode and the root that a walk up goes through. Names deeper than
 /// [`quarry_types::limits::PATH_DEPTH`] come about when a deep directory is moved.
 pub const ANCESTORS_MAX: usize = 4096;
+/// Longest maintenance of a chunkserver, in milliseconds: 30 days.
+pub const MAINTENANCE_MS_MAX: u64 = 30 * 24 * 3_600_000;

@@ -10,5 +10,8 @@ pub(crate) mod detach;
 pub(crate) mod mkdir;
 pub(crate) mod remove;
 pub(crate) mod rename;
+pub(crate) mod replicas;
+pub(crate) mod trash;
+pub(crate) mod undelete;
 pub(crate) mod walk;
 pub(crate) mod writer;

@@ -26,7 +26,7 @@ impl Refusal {
 
 choice! {
     /// What a command that was carried out answers.
-    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11" {
+    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13" {
         /// Nothing to say.
         Done(Done) = (message, tag = "1"),
         /// The leadership that [`crate::command::BeginEpoch`] began.
@@ -39,7 +39,7 @@ choice! {
         Chunk(AddedChunk) = (message, tag = "5"),
         /// The file that was completed.
         Completed(Completed) = (message, tag = "6"),
-        /// The file or directory that was made or moved.
+        /// The file or directory that was made, moved, taken back or changed.
         File(FileView) = (message, tag = "7"),
         /// Where a chunk was sealed.
         Sealed(SealedAt) = (message, tag = "8"),
@@ -49,6 +49,10 @@ choice! {
         Server(RegisteredServer) = (message, tag = "10"),
         /// The replicated time.
         Time(ReplicatedTime) = (message, tag = "11"),
+        /// How far a step of following wanted replicas came.
+        Followed(Followed) = (message, tag = "12"),
+        /// How much was taken out of the trash.
+        Emptied(Emptied) = (message, tag = "13"),
     }
 }
 
@@ -155,7 +159,7 @@ message! {
         length: u64 = (uint64, tag = "5"),
         /// Their CRC.
         crc: Crc32 = (fixed32, tag = "6"),
-        /// Wanted replicas.
+        /// Wanted replicas; of a directory: what new files below it want, 0: what the directory above it says.
         replicas: u32 = (uint32, tag = "7"),
         /// For display.
         modified_ms: u64 = (uint64, tag = "8"),
@@ -203,6 +207,26 @@ message! {
     pub struct ReplicatedTime as ReplicatedTimeWire {
         /// Since the cluster's creation, in milliseconds.
         elapsed_ms: u64 = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`Reply::Followed`].
+    pub struct Followed as FollowedWire {
+        /// Rows gone through.
+        worked: u32 = (uint32, tag = "1"),
+        /// More is to do already.
+        more: bool = (bool, tag = "2"),
+        /// The chunks that want another number of replicas now than before.
+        chunks: Vec<ChunkId> = (uint64, repeated, tag = "3"),
+    }
+}
+
+message! {
+    /// See [`Reply::Emptied`].
+    pub struct Emptied as EmptiedWire {
+        /// Removals that were still in the trash.
+        emptied: u64 = (uint64, tag = "1"),
     }
 }
 

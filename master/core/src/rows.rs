@@ -9,6 +9,8 @@ mod meta;
 mod row;
 mod server;
 mod session;
+mod trash;
+mod wanted;
 
 pub use chunk::{Chunk, ChunkState};
 pub use entry::Entry;
@@ -19,5 +21,7 @@ pub use meta::{Cluster, Counters, Totals};
 pub use row::Row;
 pub use server::Server;
 pub use session::{Nonce, OpResult, Session};
+pub use trash::Trash;
+pub use wanted::Wanted;
 
 pub use crate::{command::Settings, wire::Record};

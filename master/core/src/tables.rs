@@ -56,6 +56,10 @@ tables! {
     Nonce = "nonce",
     /// Open chunks, by chunk id.
     Open = "open",
+    /// What was removed and can be taken back, by (directory, name, the last removal first).
+    Trash = "trash",
+    /// Files whose chunks follow a changed number of wanted replicas, by inode id.
+    Wanted = "wanted",
 }
 
 /// Storage failed, or a row does not decode. Fatal for apply: a replica that goes on would differ from the others.

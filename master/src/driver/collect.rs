@@ -8,6 +8,7 @@ use quarry_master_core::{
     limits::COLLECT_MAX,
     query,
     reply::Reply,
+    tables::ReadTables,
 };
 use quarry_types::limits::TICK;
 
@@ -34,30 +35,28 @@ impl<'a> Collection<'a> {
     }
 
     async fn step(&self) -> Result<bool, Fault> {
-        let (waiting, due) = self
-            .shared
-            .peek(|tables| Ok((query::totals(tables)?.removed > 0, lookups::removed_is_due(tables)?)))
-            .await?;
-        if due {
+        if self.shared.peek(lookups::removed_is_due).await? {
             let collect = CollectRemoved { limit: COLLECT_MAX };
             return match self.shared.propose(Kind::CollectRemoved(collect)).await? {
                 Reply::Collected(collected) => Ok(collected.more),
                 _ => Ok(false),
             };
         }
-        self.tick(waiting).await?;
+        self.tick().await?;
         Ok(false)
     }
 
-    /// Moves replicated time on, while anything waits for it.
-    async fn tick(&self, waiting: bool) -> Result<(), Fault> {
+    /// Moves replicated time on, while anything waits for it: what was removed, or a server in maintenance.
+    async fn tick(&self) -> Result<(), Fault> {
         let now = self.shared.now();
         let last = *self.ticked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let elapsed = now.since(last);
         if elapsed < TICK {
             return Ok(());
         }
-        if waiting {
+        let waits =
+            |tables: &dyn ReadTables| Ok(query::totals(tables)?.removed > 0 || query::is_in_maintenance(tables)?);
+        if self.shared.peek(waits).await? {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             self.shared.propose(Kind::Tick(Tick { elapsed_ms })).await?;
         }

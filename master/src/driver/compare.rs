@@ -1,12 +1,14 @@
 //! Compares what servers report with the records, and tells servers what follows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt as _;
+use quarry_env::Instant;
 use quarry_master_core::{
     command::{Kind, TrustServer},
     query::{self, ChunkRecord},
     rows::ChunkState,
+    settings::ORPHAN_GRACE,
 };
 use quarry_types::{Advice, ChunkId, Receipt, ServerId};
 
@@ -16,7 +18,7 @@ use crate::{
     error::Fault,
     locations::Replica,
     reconcile::{Action, compare},
-    shared::{Leading, Shared},
+    shared::{Leading, Shared, Soft},
 };
 
 /// Replicas of one server compared in one go.
@@ -43,8 +45,9 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
         let known = soft.locations.servers().filter(|s| soft.locations.number(*s).is_some());
         known.filter(|s| leading.dispatch.reaches(*s)).collect()
     };
+    let grace = shared.peek(|tables| Ok(query::settings(tables)?.duration(&ORPHAN_GRACE))).await?;
     let more: Vec<Result<bool, Fault>> = futures::stream::iter(servers)
-        .map(|server| one_server(shared, leading, server))
+        .map(|server| one_server(shared, leading, server, grace))
         .buffer_unordered(SERVERS_AT_ONCE)
         .collect()
         .await;
@@ -52,8 +55,8 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
 }
 
 /// Whether there is more to compare at once.
-async fn one_server(shared: &Shared, leading: &Leading, server: ServerId) -> Result<bool, Fault> {
-    let replicas = leading.soft().locations.due(server, STEP);
+async fn one_server(shared: &Shared, leading: &Leading, server: ServerId, grace: Duration) -> Result<bool, Fault> {
+    let replicas = due(&mut leading.soft(), server, shared.now(), grace);
     let full = replicas.len() == STEP;
     if !replicas.is_empty() {
         let chunks: Vec<ChunkId> = replicas.iter().map(|(chunk, _)| *chunk).collect();
@@ -71,11 +74,32 @@ async fn one_server(shared: &Shared, leading: &Leading, server: ServerId) -> Res
                 return Err(error);
             }
         };
-        let work = decide(leading, server, replicas, records, next_chunk);
+        let mut work = decide(leading, server, replicas, records, next_chunk);
+        keep_young_orphans(&mut leading.soft(), server, &mut work.delete, shared.now(), grace);
         carry_out(shared, leading, server, work).await;
     }
     settle_doubt(shared, leading, server).await?;
     Ok(full)
+}
+
+/// What is to be compared: what changed or was not looked at yet, and orphans whose grace is over.
+fn due(soft: &mut Soft, server: ServerId, now: Instant, grace: Duration) -> Vec<(ChunkId, Replica)> {
+    for chunk in soft.orphans.ripe(server, now, grace, STEP) {
+        match soft.locations.replica(server, chunk) {
+            Some(_) => soft.locations.compare_again(server, chunk),
+            None => soft.orphans.forget(server, chunk),
+        }
+    }
+    if soft.orphans.room_again(server) {
+        soft.locations.compare_all_again(server);
+    }
+    soft.locations.due(server, STEP)
+}
+
+/// Orphans are deleted only after this leader has seen them for a while: what looks like one by a mistake of ours can
+/// then still be noticed.
+fn keep_young_orphans(soft: &mut Soft, server: ServerId, orphans: &mut Vec<ChunkId>, now: Instant, grace: Duration) {
+    orphans.retain(|chunk| soft.orphans.seen(server, *chunk, now, grace));
 }
 
 fn decide(
@@ -114,9 +138,12 @@ async fn carry_out(shared: &Shared, leading: &Leading, server: ServerId, work: W
     }
     for some in work.delete.chunks(delete::CHUNKS_PER_COMMAND) {
         tracing::warn!(%server, chunks = some.len(), first = ?some.first(), "orphans are deleted: their chunks are known no more");
-        if let Err(error) = delete::send(leading, server, some).await {
-            tracing::info!(%server, %error, "orphans are not deleted yet");
-            some.iter().for_each(|chunk| leading.soft().locations.compare_again(server, *chunk));
+        match delete::send(leading, server, some).await {
+            Ok(deleted) => deleted.iter().for_each(|chunk| leading.soft().orphans.forget(server, *chunk)),
+            Err(error) => {
+                tracing::info!(%server, %error, "orphans are not deleted yet");
+                some.iter().for_each(|chunk| leading.soft().locations.compare_again(server, *chunk));
+            }
         }
     }
 }
@@ -220,6 +247,24 @@ mod tests {
     use quarry_types::Crc32;
 
     use super::*;
+
+    #[test]
+    fn s6_an_orphan_is_looked_at_again_when_its_grace_is_over_and_deleted_only_then() {
+        let (server, chunk, grace) = (ServerId::from_random(1), ChunkId(5), Duration::from_secs(60));
+        let mut soft = Soft::new(quarry_types::ClusterKey::new([7; 32]));
+        let replica = Replica { state: quarry_types::ReplicaState::Sealed, length: 1, crc: Crc32(7) };
+        soft.locations.full_report(server, 1, [(chunk, replica)].into());
+        let mut step = |seconds| {
+            let now = Instant(Duration::from_secs(seconds));
+            let mut orphans: Vec<ChunkId> = due(&mut soft, server, now, grace).iter().map(|(c, _)| *c).collect();
+            let looked = orphans.len();
+            keep_young_orphans(&mut soft, server, &mut orphans, now, grace);
+            (looked, orphans)
+        };
+        assert_eq!(step(0), (1, vec![]));
+        assert_eq!(step(59), (0, vec![]), "nothing is compared over and over");
+        assert_eq!(step(60), (1, vec![chunk]));
+    }
 
     #[test]
     fn s9_no_command_makes_a_server_read_for_too_long() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quarry_chunkserver_core::inventory::{DigestKey, ReplicaItem};
+use quarry_chunkserver_core::inventory::{DigestKey, Ranges, ReplicaItem, Sums};
 use quarry_types::{ChunkId, Receipt, ReplicaState};
 
 use super::Replica;
@@ -26,8 +26,8 @@ pub(super) struct Inventory {
     /// An old image of the server started: nothing counts until verified.
     pub doubted: bool,
     pub quarantined: u64,
-    /// The sum over `replicas`, as the server computes it over its own.
-    pub digest: u64,
+    /// The sums over `replicas`, as the server computes them over its own.
+    pub sums: Sums,
     replicas: BTreeMap<ChunkId, Replica>,
     /// From receipts that came before the report of the same change.
     noted: BTreeMap<ChunkId, Replica>,
@@ -44,7 +44,7 @@ impl Inventory {
             number: None,
             doubted: false,
             quarantined: 0,
-            digest: 0,
+            sums: Sums::default(),
             replicas: BTreeMap::new(),
             noted: BTreeMap::new(),
             verified: BTreeSet::new(),
@@ -60,7 +60,11 @@ impl Inventory {
     pub fn replace(&mut self, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
         self.number = Some(number);
         self.quarantined = replicas.values().filter(|r| r.state == ReplicaState::Quarantined).count() as u64;
-        self.digest = replicas.iter().fold(0, |sum, (chunk, r)| sum.wrapping_add(self.weigh(*chunk, Some(r))));
+        self.sums = Sums::default();
+        for (chunk, replica) in &replicas {
+            let weight = self.weigh(*chunk, Some(replica));
+            self.sums.change(*chunk, 0, weight);
+        }
         self.replicas = replicas;
         self.noted.clear();
         self.touched.clear();
@@ -76,8 +80,16 @@ impl Inventory {
         let bad = |replica: Option<Replica>| u64::from(replica.is_some_and(|r| r.state == ReplicaState::Quarantined));
         self.quarantined = self.quarantined + bad(change.replica) - bad(old);
         let (gone, come) = (self.weigh(change.chunk, old.as_ref()), self.weigh(change.chunk, change.replica.as_ref()));
-        self.digest = self.digest.wrapping_sub(gone).wrapping_add(come);
+        self.sums.change(change.chunk, gone, come);
         self.touch(change.chunk);
+    }
+
+    /// What has to change for these to be all replicas in `ranges`.
+    pub fn differences(&self, ranges: Ranges, replicas: &BTreeMap<ChunkId, Replica>) -> Vec<Change> {
+        let gone = self.all_chunks().filter(|chunk| ranges.hold(*chunk) && !replicas.contains_key(chunk));
+        let come = replicas.iter().filter(|(chunk, replica)| self.replicas.get(chunk) != Some(replica));
+        let gone = gone.map(|chunk| Change { chunk, replica: None });
+        gone.chain(come.map(|(chunk, replica)| Change { chunk: *chunk, replica: Some(*replica) })).collect()
     }
 
     /// Whether the receipt said something new.
@@ -98,6 +110,10 @@ impl Inventory {
 
     pub fn all_chunks(&self) -> impl Iterator<Item = ChunkId> + '_ {
         self.replicas.keys().chain(self.noted.keys()).copied()
+    }
+
+    pub fn chunks_from(&self, from: ChunkId, limit: usize) -> Vec<ChunkId> {
+        self.replicas.range(from..).take(limit).map(|(chunk, _)| *chunk).collect()
     }
 
     pub fn count(&self) -> u64 {
@@ -129,6 +145,10 @@ impl Inventory {
             self.touched.clear();
         }
         self.touched.insert(chunk);
+    }
+
+    pub fn walk_again(&mut self) {
+        self.walk_from = Some(ChunkId(0));
     }
 
     pub fn due(&mut self, limit: usize) -> Vec<(ChunkId, Replica)> {

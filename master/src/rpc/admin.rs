@@ -1,8 +1,27 @@
-use quarry_proto::v1::{self, admin_server::Admin};
+use quarry_master_core::command::ServerWish;
+use quarry_proto::{
+    WireError, convert,
+    v1::{self, admin_server::Admin},
+};
+use quarry_types::{ChunkId, ErrorCode};
 use tonic::{Request, Response, Status};
 
 use super::{answer, span};
-use crate::service::Service;
+use crate::{error::fault, service::Service};
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn wish(number: i32) -> Result<ServerWish, WireError> {
+    match v1::ServerWish::try_from(number) {
+        Ok(v1::ServerWish::Active) => Ok(ServerWish::Active),
+        Ok(v1::ServerWish::Draining) => Ok(ServerWish::Draining),
+        Ok(v1::ServerWish::Maintenance) => Ok(ServerWish::Maintenance),
+        Ok(v1::ServerWish::Decommissioned) => Ok(ServerWish::Decommissioned),
+        Ok(v1::ServerWish::Unspecified) | Err(_) => {
+            Err(fault(ErrorCode::InvalidArgument, format!("wish {number} is not one of a chunkserver")))
+        }
+    }
+}
 
 /// What operators ask.
 #[derive(Clone)]
@@ -19,7 +38,63 @@ impl AdminRpc {
 
 #[tonic::async_trait]
 impl Admin for AdminRpc {
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Reply<v1::StatusReply> {
         answer(span("status", &request), self.service.status()).await
+    }
+
+    async fn repairs(&self, request: Request<v1::RepairsRequest>) -> Reply<v1::RepairsReply> {
+        answer(span("repairs", &request), self.service.repairs(request.into_inner())).await
+    }
+
+    async fn explain_chunk(&self, request: Request<v1::ExplainChunkRequest>) -> Reply<v1::ExplainReply> {
+        let span = span("explain_chunk", &request);
+        answer(span, self.service.explain_chunk(ChunkId(request.into_inner().chunk))).await
+    }
+
+    async fn explain_server(&self, request: Request<v1::ExplainServerRequest>) -> Reply<v1::ExplainReply> {
+        answer(span("explain_server", &request), async {
+            self.service.explain_server(convert::server(&request.into_inner().server, "server")?).await
+        })
+        .await
+    }
+
+    async fn explain_placement(&self, request: Request<v1::ExplainPlacementRequest>) -> Reply<v1::ExplainReply> {
+        let span = span("explain_placement", &request);
+        answer(span, self.service.explain_placement(request.into_inner().path)).await
+    }
+
+    async fn set_server(&self, request: Request<v1::SetServerRequest>) -> Reply<v1::SetServerReply> {
+        answer(span("set_server", &request), async {
+            let request = request.into_inner();
+            let (server, wish) = (convert::server(&request.server, "server")?, wish(request.wish)?);
+            let progress = self.service.set_server(server, wish, request.for_ms).await?;
+            Ok(v1::SetServerReply { progress: Some(progress) })
+        })
+        .await
+    }
+
+    async fn server_progress(&self, request: Request<v1::ServerProgressRequest>) -> Reply<v1::ServerProgressReply> {
+        answer(span("server_progress", &request), async {
+            self.service.server_progress(convert::server(&request.into_inner().server, "server")?).await
+        })
+        .await
+    }
+
+    async fn release_brake(&self, request: Request<v1::ReleaseBrakeRequest>) -> Reply<v1::ReleaseBrakeReply> {
+        answer(span("release_brake", &request), async { self.service.release_brake() }).await
+    }
+
+    async fn rebalance(&self, request: Request<v1::RebalanceRequest>) -> Reply<v1::RebalanceReply> {
+        let span = span("rebalance", &request);
+        answer(span, self.service.rebalance(request.into_inner())).await
+    }
+
+    async fn get_settings(&self, request: Request<v1::GetSettingsRequest>) -> Reply<v1::SettingsReply> {
+        answer(span("get_settings", &request), self.service.settings()).await
+    }
+
+    async fn set_settings(&self, request: Request<v1::SetSettingsRequest>) -> Reply<v1::SettingsReply> {
+        let span = span("set_settings", &request);
+        answer(span, self.service.set_settings(request.into_inner().settings)).await
     }
 }

@@ -2,7 +2,8 @@ use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use quarry_master_core::{
-    command::{Abort, Complete, Create, Mkdir, Mutation, OpenAppend, Remove, Rename},
+    command::{Abort, Complete, Create, Mkdir, Mutation, OpenAppend, Remove, Rename, SetReplicas, Undelete},
+    query::TrashView,
     reply::Writer,
 };
 use quarry_proto::{WireError, convert, v1, v1::namespace_server::Namespace};
@@ -47,6 +48,15 @@ fn millis(duration: Duration) -> u64 {
 
 fn page(page: ListPage) -> v1::ListPage {
     v1::ListPage { entries: page.entries.into_iter().map(file).collect(), token: page.token.into() }
+}
+
+fn trash_page(entries: Vec<TrashView>) -> v1::TrashPage {
+    let entry = |entry: TrashView| v1::TrashEntry {
+        file: Some(file(entry.file)),
+        left_ms: entry.left_ms,
+        removed_ms: entry.removed_ms,
+    };
+    v1::TrashPage { entries: entries.into_iter().map(entry).collect() }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -218,6 +228,50 @@ impl Namespace for NamespaceRpc {
             let remove = Remove { path: request.path, recursive: request.recursive, now: request.now };
             self.service.change_name(op(request.op)?, Mutation::Remove(remove)).await?;
             Ok(v1::RemoveReply {})
+        })
+        .await
+    }
+
+    async fn set_replicas(&self, request: Request<v1::SetReplicasRequest>) -> Reply<v1::SetReplicasReply> {
+        let span = span("set_replicas", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let set = SetReplicas { path: request.path, replicas: request.replicas };
+            let changed = self.service.change_name(op(request.op)?, Mutation::SetReplicas(set)).await?;
+            Ok(v1::SetReplicasReply { file: changed.map(file) })
+        })
+        .await
+    }
+
+    async fn undelete(&self, request: Request<v1::UndeleteRequest>) -> Reply<v1::UndeleteReply> {
+        let span = span("undelete", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let undelete = Undelete { path: request.path, inode: InodeId(request.inode), to: request.to };
+            let back = self.service.change_name(op(request.op)?, Mutation::Undelete(undelete)).await?;
+            Ok(v1::UndeleteReply { file: back.map(file) })
+        })
+        .await
+    }
+
+    type ListTrashStream = Pin<Box<dyn Stream<Item = Result<v1::TrashPage, Status>> + Send>>;
+
+    async fn list_trash(&self, request: Request<v1::ListTrashRequest>) -> Reply<Self::ListTrashStream> {
+        let span = span("list_trash", &request);
+        answer(span.clone(), async {
+            let pages = self.service.list_trash(request.into_inner().path, span).await?;
+            let pages: Self::ListTrashStream = Box::pin(pages.map(|found| found.map(trash_page).map_err(Status::from)));
+            Ok(pages)
+        })
+        .await
+    }
+
+    async fn empty_trash(&self, request: Request<v1::EmptyTrashRequest>) -> Reply<v1::EmptyTrashReply> {
+        let span = span("empty_trash", &request);
+        answer(span, async {
+            let request = request.into_inner();
+            let (emptied, token) = self.service.empty_trash(request.path, request.token.to_vec()).await?;
+            Ok(v1::EmptyTrashReply { emptied, token: token.into() })
         })
         .await
     }

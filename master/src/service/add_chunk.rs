@@ -1,6 +1,6 @@
 use quarry_master_core::{
     command::{AddChunk, Mutation, OpId, SealedChunk},
-    placement::{self, Request},
+    placement::{self, Request, Weights},
     query,
     reply::{AddedChunk, Reply},
 };
@@ -11,7 +11,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use super::{Receipts, Service, check};
 use crate::{
     error::{Fault, fault},
-    shared::{Leading, unexpected},
+    shared::{Leading, Shared, unexpected},
 };
 
 /// A writer asks for its next chunk.
@@ -86,16 +86,12 @@ impl Service {
             bytes: call.limit,
             avoid: call.avoid.clone(),
             exclude: Vec::new(),
+            weights: Weights::of(&settings),
         };
         let candidates = leading.soft().servers.candidates(self.shared.now());
-        let mut rng = StdRng::seed_from_u64(self.shared.world.random.next_u64());
+        let mut rng = rng(&self.shared);
         placement::place(&candidates, &request, &mut rng).map_err(|why| {
-            // Servers that have no room are another matter than servers that are not there.
-            let code = if why.full > 0 && why.usable + why.full >= why.needed as usize {
-                ErrorCode::NoSpace
-            } else {
-                ErrorCode::NotEnoughServers
-            };
+            let code = if why.for_want_of_room() { ErrorCode::NoSpace } else { ErrorCode::NotEnoughServers };
             fault(code, why.to_string())
         })
     }
@@ -141,4 +137,9 @@ impl Service {
             })
             .collect())
     }
+}
+
+/// Chance for a placement.
+pub(super) fn rng(shared: &Shared) -> StdRng {
+    StdRng::seed_from_u64(shared.world.random.next_u64())
 }

@@ -77,5 +77,11 @@ pub(super) fn mutation(mutation: &Mutation) -> Result<(), Fault> {
         Mutation::Mkdir(mkdir) => entry(&mkdir.path),
         Mutation::Rename(rename) => entry(&rename.from).and_then(|()| entry(&rename.to)),
         Mutation::Remove(remove) => entry(&remove.path),
+        Mutation::Undelete(undelete) if undelete.to.is_empty() => entry(&undelete.path),
+        Mutation::Undelete(undelete) => entry(&undelete.path).and_then(|()| entry(&undelete.to)),
+        Mutation::SetReplicas(set) if set.replicas > REPLICAS_MAX => {
+            Err(invalid(format!("replicas {} is above {REPLICAS_MAX}", set.replicas)))
+        }
+        Mutation::SetReplicas(set) => path(&set.path),
     }
 }

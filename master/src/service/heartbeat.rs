@@ -1,9 +1,11 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures::{Stream, StreamExt as _};
+use quarry_chunkserver_core::inventory::Ranges;
 use quarry_env::clock::timeout;
+use quarry_master_core::{command::ServerWish, query, settings::MAINTENANCE};
 use quarry_proto::{convert, v1};
-use quarry_types::{ErrorCode, ServerId, limits::DEAD_AFTER};
+use quarry_types::{ChunkId, ErrorCode, ServerId, limits::DEAD_AFTER};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -93,6 +95,8 @@ impl Link {
             }
             Some(v1::server_message::Body::Goodbye(_)) => {
                 tracing::info!(server = %self.server, "chunkserver stops");
+                // First what it means, then that it is gone: else its chunks would be copied in between.
+                self.begin_maintenance().await;
                 self.leading.soft().servers.goodbye(self.server);
                 false
             }
@@ -100,17 +104,42 @@ impl Link {
         }
     }
 
+    /// A server that stops on purpose is expected back for a while.
+    async fn begin_maintenance(&self) {
+        let begun = async {
+            let settings = self.shared.peek(query::settings).await?;
+            let for_ms = settings.get(&MAINTENANCE);
+            if for_ms > 0 {
+                self.shared.set_server(&self.leading, self.server, ServerWish::Maintenance, for_ms, true).await?;
+            }
+            Ok::<(), Fault>(())
+        };
+        if let Err(error) = begun.await {
+            tracing::warn!(server = %self.server, %error, "the maintenance of a server that stops was not recorded");
+        }
+    }
+
     async fn beat(&self, beat: &v1::Beat) -> bool {
         let known = {
+            let now = self.shared.now().0;
             let mut soft = self.leading.soft();
-            let held = soft.locations.number(self.server).map(|n| (n, soft.locations.digest(self.server)));
-            soft.servers.beat(self.server, beat, held, self.shared.now())
+            for copy in &beat.copies {
+                soft.repairing.queue.progress(ChunkId(copy.chunk), copy.bytes_done, now);
+            }
+            let held = soft.locations.sums(self.server);
+            let known = soft.servers.beat(self.server, beat, held, self.shared.now());
+            if known.is_some() {
+                let hot = beat.hot.iter().map(|hot| (ChunkId(hot.chunk), hot.reads));
+                soft.repairing.balancing.hot.report(self.server, hot);
+            }
+            known
         };
         let reply = v1::BeatReply {
             sequence: beat.sequence,
             open_watermark: self.leading.open_watermark.load(Ordering::Acquire),
             register_again: known.is_none(),
-            report_wanted: known == Some(true),
+            report_wanted: known.is_some_and(|wanted| wanted != Ranges(0)),
+            ranges_wanted: known.filter(|wanted| *wanted != Ranges::ALL).map_or(0, |wanted| wanted.0),
         };
         let message = v1::MasterMessage { body: Some(v1::master_message::Body::Beat(reply)) };
         // A server that does not read its replies is as good as gone.

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use quarry_env::Instant;
 use quarry_master_core::{
     detector::Health,
     query::{self, ChunkView},
@@ -78,7 +79,7 @@ impl Service {
             let mut replicas: Vec<Found> = replicas(&soft, chunk)
                 .into_iter()
                 .map(|(server, state)| Found {
-                    reachable: soft.servers.health(server, now) != Health::Dead && soft.servers.get(server).is_some(),
+                    reachable: is_reachable(&soft, server, now),
                     alive: soft.servers.health(server, now) == Health::Alive,
                     load: soft.servers.get(server).map_or(0, |s| s.active_reads),
                     server,
@@ -96,6 +97,15 @@ impl Service {
             }
         };
         chunks.iter().map(info).collect()
+    }
+}
+
+/// Clients may well reach a server that its peers reach, also one that never registered with this leader.
+fn is_reachable(soft: &Soft, server: ServerId, now: Instant) -> bool {
+    match soft.servers.health(server, now) {
+        Health::Alive | Health::Suspect => soft.servers.get(server).is_some(),
+        Health::Partitioned => true,
+        Health::Dead => false,
     }
 }
 

@@ -32,6 +32,7 @@ impl Service {
             durability,
         };
         let old_image = self.remember(put).await?;
+        self.shared.refresh(&leading, server).await?;
         let number = self.shared.world.random.next_u64();
         self.admit(&leading, server, number, registration, durability, old_image);
         Ok(v1::RegisterReply {
@@ -87,7 +88,8 @@ impl Service {
         if let Some(known) = known {
             let same = (&known.address, &known.rack, known.start_counter, known.durability)
                 == (&put.address, &put.rack, put.start_counter, put.durability);
-            if same {
+            // One that is back from a graceful stop is not in maintenance any more.
+            if same && !known.automatic {
                 return Ok(known.old_image);
             }
         }

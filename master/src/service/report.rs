@@ -1,12 +1,14 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{Stream, StreamExt as _};
+use quarry_chunkserver_core::inventory::Ranges;
 use quarry_env::clock::timeout;
 use quarry_proto::{convert, v1};
 use quarry_types::{
     ChunkId, Crc32, ErrorCode, ServerId,
     limits::{DEAD_AFTER, REPORT_PAGE},
 };
+use tokio::sync::SemaphorePermit;
 use tonic::Status;
 
 use super::Service;
@@ -18,21 +20,32 @@ use crate::{
 
 /// Replicas that one server may hold: the master's memory is bounded.
 const REPLICAS_PER_SERVER: usize = 4_000_000;
+/// Full reports gathered at once; when many servers return together the others wait for their turn and go on beating.
+pub const FULL_REPORTS: usize = 8;
+/// How long a report waits for its turn before its server is told to come again.
+const TURN_WAIT: Duration = Duration::from_secs(10);
 
 impl Service {
-    /// Takes a full inventory, which takes effect with its last page, or the changes since a number.
+    /// Takes a full inventory, or some ranges of one, which takes effect with its last page, or the changes since a number.
     pub async fn report(
         &self,
         mut pages: impl Stream<Item = Result<v1::InventoryPage, Status>> + Unpin,
     ) -> Result<v1::ReportReply, Fault> {
         let leading = self.shared.leading()?;
         let mut report: Option<Report> = None;
+        let mut _turn = None;
         loop {
             let page = timeout(&*self.shared.world.clock, DEAD_AFTER, pages.next()).await.map_err(|_| cut_off())?;
             let Some(page) = page.transpose()? else { return Err(cut_off()) };
             let report = match &mut report {
                 Some(report) => report,
-                none => none.insert(begin(&leading, &page)?),
+                none => {
+                    let begun = none.insert(begin(&leading, &page)?);
+                    if page.full {
+                        _turn = Some(self.turn(&leading).await?);
+                    }
+                    begun
+                }
             };
             let last = page.last;
             report.add(page)?;
@@ -40,6 +53,17 @@ impl Service {
                 return report.take_effect(&leading);
             }
         }
+    }
+
+    /// Waits until a full report may be gathered.
+    async fn turn<'a>(&self, leading: &'a Leading) -> Result<SemaphorePermit<'a>, Fault> {
+        let turn = tokio::select! {
+            biased;
+            () = leading.ended.cancelled() => None,
+            turn = timeout(&*self.shared.world.clock, TURN_WAIT, leading.reports.acquire()) => turn.ok().and_then(Result::ok),
+        };
+        let why = || format!("{FULL_REPORTS} other chunkservers are reporting, which is the limit; report again later");
+        turn.ok_or_else(|| fault(ErrorCode::Busy, why()))
     }
 
     /// A reader complains about a replica. Whatever it says, only a check by the server itself follows (S2).
@@ -64,6 +88,8 @@ struct Report {
     server: ServerId,
     registration: u64,
     number: u64,
+    /// Which part of the inventory it is about; of changes all.
+    ranges: Ranges,
     content: Content,
 }
 
@@ -79,7 +105,12 @@ fn begin(leading: &Leading, page: &v1::InventoryPage) -> Result<Report, Fault> {
         return Err(unregistered(server));
     }
     let content = if page.full { Content::Full(BTreeMap::new()) } else { Content::Changes(Vec::new()) };
-    Ok(Report { server, registration, number, content })
+    Ok(Report { server, registration, number, ranges: ranges(page), content })
+}
+
+/// None named means all.
+fn ranges(page: &v1::InventoryPage) -> Ranges {
+    if page.ranges == 0 { Ranges::ALL } else { Ranges(page.ranges) }
 }
 
 fn unregistered(server: ServerId) -> Fault {
@@ -90,7 +121,8 @@ impl Report {
     fn add(&mut self, page: v1::InventoryPage) -> Result<(), Fault> {
         let same = convert::server(&page.server, "server")? == self.server
             && (page.registration, page.number) == (self.registration, self.number)
-            && page.full == matches!(self.content, Content::Full(_));
+            && page.full == matches!(self.content, Content::Full(_))
+            && ranges(&page) == self.ranges;
         if !same {
             return Err(fault(ErrorCode::InvalidArgument, "the pages of a report belong to different reports"));
         }
@@ -113,6 +145,10 @@ impl Report {
 
     fn add_one(&mut self, from: &v1::Replica) -> Result<(), Fault> {
         let chunk = ChunkId(from.chunk);
+        if !self.ranges.hold(chunk) {
+            let why = format!("a report of some ranges names chunk {chunk}, which lies in none of them");
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
         let replica = if from.gone {
             None
         } else {
@@ -137,13 +173,29 @@ impl Report {
             return Err(unregistered(self.server));
         }
         match &mut self.content {
+            Content::Full(replicas) if self.ranges != Ranges::ALL => {
+                tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "report of what differed");
+                match soft.locations.ranges_report(self.server, self.number, self.ranges, replicas) {
+                    Ok(()) => Ok(v1::ReportReply { number: self.number, full_wanted: false }),
+                    Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
+                }
+            }
             Content::Full(replicas) => {
                 tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "full report");
+                let first = soft.locations.number(self.server).is_none();
                 soft.locations.full_report(self.server, self.number, std::mem::take(replicas));
+                if first {
+                    soft.repairing.reported_in_full(self.server);
+                }
                 Ok(v1::ReportReply { number: self.number, full_wanted: false })
             }
             Content::Changes(changes) => match soft.locations.changes(self.server, self.number, changes) {
-                Ok(number) => Ok(v1::ReportReply { number, full_wanted: false }),
+                Ok(number) => {
+                    for change in changes {
+                        soft.repairing.reported(self.server, change.chunk, change.replica.is_some());
+                    }
+                    Ok(v1::ReportReply { number, full_wanted: false })
+                }
                 Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
             },
         }

@@ -181,7 +181,7 @@ impl Sealer {
                 let silent = soft.servers.silent(*member, now).unwrap_or_else(|| now.since(self.leading.since));
                 silent.saturating_sub(DEAD_AFTER)
             }
-            Health::Alive | Health::Suspect => Duration::ZERO,
+            Health::Alive | Health::Suspect | Health::Partitioned => Duration::ZERO,
         };
         let missing = record.members.iter().filter(|m| !receipts.iter().any(|r| r.server == **m));
         missing.map(dead_for).min().unwrap_or(Duration::ZERO)

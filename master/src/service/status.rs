@@ -1,54 +1,26 @@
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use quarry_env::Instant;
 use quarry_master_core::{
     command::Durability,
     query::{self, ServerView},
-    rows::{ChunkState, Totals},
+    rows::Totals,
 };
 use quarry_proto::v1;
-use quarry_types::{ChunkId, limits::DEAD_AFTER};
+use quarry_types::limits::DISK_NO_NEW_PERCENT;
 
 use super::{Service, durability};
 use crate::{
     error::Fault,
-    lookups,
+    repairing::Survey,
     shared::{Leading, Soft},
 };
 
 /// Servers read in one go.
 const SERVERS_STEP: usize = 1000;
-/// Chunk records compared in one go.
-const CHUNKS_STEP: usize = 2000;
-/// A count of all chunks is used again for this share of the time it took to make, and at least for a moment: however
-/// often the status is asked for, counting costs little.
-const REUSE_FACTOR: u32 = 10;
-const REUSE_MIN: Duration = Duration::from_millis(200);
-
-/// The last count of all chunks.
-#[derive(Default)]
-pub struct StatusCache {
-    counted: Mutex<Option<Counted>>,
-    counting: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone, Copy)]
-struct Counted {
-    health: ChunkHealth,
-    until: Instant,
-    since: Instant,
-}
-
-/// Sealed chunks that lack replicas.
-#[derive(Clone, Copy, Default)]
-struct ChunkHealth {
-    under_replicated: u64,
-    missing: u64,
-}
+/// A status waits at most this long until the leader has looked at what just changed.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+const CATCH_UP_STEP: Duration = Duration::from_millis(20);
 
 impl Service {
     /// The state of the cluster.
@@ -56,8 +28,7 @@ impl Service {
         let leading = self.shared.leading()?;
         let totals = self.shared.read(|tables| query::totals(tables)).await?;
         let servers = self.servers().await?;
-        let ready = ready(&leading, &servers, self.shared.now());
-        let health = if ready { self.count(&leading).await? } else { ChunkHealth::default() };
+        self.catch_up(&leading).await;
         let soft = leading.soft();
         let now = self.shared.now();
         let chunkservers: Vec<_> = servers.iter().map(|server| server_status(&soft, server, now)).collect();
@@ -65,8 +36,8 @@ impl Service {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),
             masters: self.shared.group.status(),
-            totals: Some(all_totals(&totals, health, &chunkservers)),
-            notices: notices(&soft, &servers, ready, &chunkservers),
+            totals: Some(all_totals(&totals, &soft, &chunkservers)),
+            notices: notices(&soft, &servers, &chunkservers, now),
             chunkservers,
             version: env!("CARGO_PKG_VERSION").into(),
         })
@@ -86,77 +57,29 @@ impl Service {
         }
     }
 
-    /// Compares every sealed chunk with what servers report, in bounded steps. Concurrent calls share one count.
-    async fn count(&self, leading: &Arc<Leading>) -> Result<ChunkHealth, Fault> {
-        let _one_at_a_time = self.status.counting.lock().await;
+    /// Waits until the leader has looked at everything that had changed when this was called, or has given it its time.
+    pub(super) async fn catch_up(&self, leading: &Leading) {
         let began = self.shared.now();
-        let last = *self.status.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.filter(|c| c.until > began && c.since == leading.since) {
-            return Ok(last.health);
-        }
-        let mut health = ChunkHealth::default();
-        let mut after = ChunkId(0);
-        loop {
-            let leading = leading.clone();
-            let now = self.shared.now();
-            let (step, next) = self
-                .shared
-                .peek(move |tables| {
-                    let page = lookups::chunks(tables, after, CHUNKS_STEP)?;
-                    let next = page.last().filter(|_| page.len() == CHUNKS_STEP).map(|chunk| chunk.id);
-                    let soft = leading.soft();
-                    let mut step = ChunkHealth::default();
-                    page.iter().for_each(|chunk| step.add(&soft, chunk, now));
-                    Ok((step, next))
-                })
-                .await?;
-            health.under_replicated += step.under_replicated;
-            health.missing += step.missing;
-            match next {
-                Some(next) => after = next,
-                None => break,
+        let mut looked = leading.soft().repairing.looked;
+        while self.shared.now().since(began) < CATCH_UP_MAX {
+            {
+                let soft = leading.soft();
+                if soft.servers.has_health_changes(self.shared.now()) {
+                    looked = soft.repairing.looked;
+                }
+                let idle = !soft.locations.has_changed()
+                    && soft.repairing.walks.is_empty()
+                    && !soft.servers.has_health_changes(self.shared.now());
+                if !soft.repairing.ready
+                    || (idle && soft.repairing.survey == Survey::Done)
+                    || soft.repairing.looked > looked + 1
+                {
+                    return;
+                }
             }
-        }
-        let took = self.shared.now().since(began);
-        let until = self.shared.now().plus((took * REUSE_FACTOR).max(REUSE_MIN));
-        let counted = Counted { health, until, since: leading.since };
-        *self.status.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
-        Ok(health)
-    }
-}
-
-impl ChunkHealth {
-    fn add(&mut self, soft: &Soft, chunk: &query::ChunkView, now: Instant) {
-        let record = &chunk.record;
-        if record.state != ChunkState::Sealed {
-            return;
-        }
-        let good = soft
-            .locations
-            .holders(chunk.id)
-            .filter(|(server, replica)| {
-                // Where the receipt came before the report of the change, the record knows better.
-                let reported = replica.serves(record.length, record.crc)
-                    || (replica.state == quarry_types::ReplicaState::Open && record.holders.contains(server));
-                reported
-                    && soft.servers.get(*server).is_some()
-                    && soft.servers.health(*server, now) != quarry_master_core::detector::Health::Dead
-                    && !soft.locations.doubts(*server, chunk.id)
-            })
-            .count();
-        if good == 0 {
-            self.missing += 1;
-        }
-        if good < record.wanted as usize {
-            self.under_replicated += 1;
+            self.shared.world.clock.sleep(CATCH_UP_STEP).await;
         }
     }
-}
-
-/// A new leader counts only after servers had time to report, or all have.
-fn ready(leading: &Leading, servers: &[ServerView], now: Instant) -> bool {
-    let soft = leading.soft();
-    now.since(leading.since) >= DEAD_AFTER * 2 || servers.iter().all(|s| soft.locations.number(s.id).is_some())
 }
 
 fn server_status(soft: &Soft, server: &ServerView, now: Instant) -> v1::ChunkserverStatus {
@@ -167,7 +90,7 @@ fn server_status(soft: &Soft, server: &ServerView, now: Instant) -> v1::Chunkser
         server: server.id.to_bytes().into(),
         address: server.record.address.clone(),
         rack: server.record.rack.clone(),
-        state: soft.servers.health(server.id, now).word().into(),
+        state: soft.servers.state(server.id, now).into(),
         capacity_bytes: sum(|d| d.capacity_bytes),
         used_bytes: sum(|d| d.used_bytes),
         chunks: soft.locations.count(server.id),
@@ -178,29 +101,60 @@ fn server_status(soft: &Soft, server: &ServerView, now: Instant) -> v1::Chunkser
             .servers
             .silent(server.id, now)
             .map_or(0, |silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        degraded: registered.and_then(|s| s.vitals().sickness()).into_iter().collect(),
+        maintenance_left_ms: soft.servers.maintenance_left_ms(server.id),
+        cpu_percent: registered.map_or(0, |s| s.cpu_percent),
+        latency_us: registered.map_or(0, |s| s.latency_us),
+        scrubbed_bytes: registered.map_or(0, |s| s.scrubbed_bytes),
+        oldest_verified_ms: registered.map_or(0, |s| s.oldest_verified_ms),
     }
 }
 
-fn all_totals(totals: &Totals, health: ChunkHealth, servers: &[v1::ChunkserverStatus]) -> v1::Totals {
+fn all_totals(totals: &Totals, soft: &Soft, servers: &[v1::ChunkserverStatus]) -> v1::Totals {
+    let ledger = soft.repairing.queue.totals();
     v1::Totals {
         files: totals.files,
         chunks: totals.chunks,
         open: totals.open,
-        under_replicated: health.under_replicated,
+        under_replicated: ledger.by_missing.iter().filter(|(missing, _)| **missing > 0).map(|(_, chunks)| chunks).sum(),
         corrupt: servers.iter().map(|s| s.quarantined).sum(),
-        missing: health.missing,
+        missing: ledger.lost,
         directories: totals.directories,
         doomed: totals.doomed,
     }
 }
 
-fn notices(soft: &Soft, servers: &[ServerView], ready: bool, statuses: &[v1::ChunkserverStatus]) -> Vec<String> {
-    let mut notices = Vec::new();
-    if !ready {
-        notices.push(
-            "this master leads since a moment ago: missing replicas are counted when servers have reported".into(),
-        );
+fn is_full(disk: &v1::DiskInfo) -> bool {
+    let taken = u128::from(disk.capacity_bytes.saturating_sub(disk.available_bytes)) * 100;
+    taken >= u128::from(disk.capacity_bytes) * u128::from(DISK_NO_NEW_PERCENT)
+}
+
+/// Below so many servers that a put cannot reach its minimum, writes are refused: that is said before anyone tries.
+fn too_few_servers(soft: &Soft, servers: &[ServerView], now: Instant) -> Option<String> {
+    let able = soft.servers.candidates(now).iter().filter(|c| c.is_active() && c.available_bytes > 0).count();
+    let min = soft.repairing.policy.min_replicas;
+    (able < min as usize && !servers.is_empty()).then(|| {
+        format!(
+            "writes are refused: {able} chunkservers can take chunks, and min-replicas is {min}; start chunkservers, free \
+             room, or end drains"
+        )
+    })
+}
+
+/// Why more may be missing than is counted.
+pub(super) fn uncounted(soft: &Soft) -> Option<&'static str> {
+    if !soft.repairing.ready {
+        return Some("this master leads since a moment ago: missing replicas are counted when servers have reported");
     }
+    (soft.repairing.survey != Survey::Done)
+        .then_some("this master still looks at all chunks: not every missing replica is counted yet")
+}
+
+fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatus], now: Instant) -> Vec<String> {
+    let mut notices: Vec<String> = uncounted(soft).map(Into::into).into_iter().collect();
+    let ready = soft.repairing.ready;
+    notices.extend(soft.repairing.brake(&soft.servers, now).map(|why| format!("repair holds: {why}")));
+    notices.extend(too_few_servers(soft, servers, now));
     if servers.is_empty() {
         notices.push("no chunkserver has registered yet: nothing can be stored".into());
     }
@@ -217,7 +171,19 @@ fn notices(soft: &Soft, servers: &[ServerView], ready: bool, statuses: &[v1::Chu
     let by_id: BTreeMap<_, _> = servers.iter().zip(statuses).map(|(s, status)| (s.id, status)).collect();
     for (id, status) in by_id {
         for disk in status.disks.iter().filter(|d| d.failed) {
-            notices.push(format!("disk {} of chunkserver {id} failed", disk.path));
+            notices.push(format!(
+                "disk {} of chunkserver {id} failed: {}; its chunks are copied from others; replace the disk",
+                disk.path, disk.failed_reason
+            ));
+        }
+        for disk in status.disks.iter().filter(|d| !d.failed && is_full(d)) {
+            notices.push(format!(
+                "disk {} of chunkserver {id} is over {DISK_NO_NEW_PERCENT} % full and takes no new chunks; free some room",
+                disk.path
+            ));
+        }
+        for why in &status.degraded {
+            notices.push(format!("chunkserver {id} takes new chunks only in need: {why}"));
         }
         if soft.servers.get(id).is_none() && ready {
             notices.push(format!("chunkserver {id} has not registered with this master"));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A CRC-32. That of no bytes is [`Crc32::EMPTY`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Crc32(pub u32);
 
 impl Crc32 {

@@ -78,8 +78,12 @@ pub const DISK_NO_NEW_PERCENT: u64 = 95;
 
 /// gRPC port of a master.
 pub const MASTER_PORT: u16 = 9400;
+/// HTTP port of a master.
+pub const MASTER_HTTP_PORT: u16 = 9401;
 /// Data port of a chunkserver.
 pub const DATA_PORT: u16 = 9410;
+/// HTTP port of a chunkserver.
+pub const CHUNKSERVER_HTTP_PORT: u16 = 9411;
 
 const _: () = {
     assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES) && PACKET_BYTES.is_multiple_of(BLOCK_BYTES));

@@ -6,7 +6,7 @@ use quarry_chunkserver::{
     server::{Chunkserver, ChunkserverConfig},
     store::DirConfig,
 };
-use quarry_chunkserver_core::Durability;
+use quarry_chunkserver_core::{Durability, scrub::Pace};
 use quarry_env_sim::SimMachine;
 use quarry_master::{InitConfig, Master, MasterConfig, init};
 use quarry_types::ClusterKey;
@@ -36,7 +36,7 @@ pub fn builder(seed: u64) -> turmoil::Builder {
 
 /// How masters of these tests run, unless one wants it otherwise.
 pub fn master_config() -> MasterConfig {
-    MasterConfig { listen: MASTER.into(), advertise: Some(MASTER.into()), ..MasterConfig::new("/master") }
+    MasterConfig { listen: MASTER.into(), advertise: Some(MASTER.into()), http: None, ..MasterConfig::new("/master") }
 }
 
 impl Machines {
@@ -45,6 +45,10 @@ impl Machines {
         let master = SimMachine::new("master", seed);
         let mut init = InitConfig { advertise: MASTER.into(), ..InitConfig::new("/master") };
         init.settings.reader_grace_ms = u64::try_from(reader_grace.as_millis()).expect("a short time");
+        // As short as the other waits, so that runs go through what comes after them.
+        for (name, value) in [("trash", "3s"), ("orphan-grace", "5s")] {
+            init.settings.change(name, value).expect("settings that are there");
+        }
         let mut sim = builder(seed).build();
         let (machine, key_file) = (master.clone(), init.key_file.clone());
         sim.client("master", async move {
@@ -90,6 +94,9 @@ async fn serve_chunks(machine: SimMachine, name: &'static str, key: ClusterKey) 
         advertise: Some(format!("{name}:9410")),
         rack: format!("rack of {name}"),
         durability: Durability::Sealed,
+        // Often, so that scrubbing is part of every run.
+        scrub: Pace { period: Duration::from_secs(60), rate: 32 << 20 },
+        http: None,
     };
     match Chunkserver::start(machine.boot(), config).await {
         Ok(_running) => std::future::pending().await,

@@ -128,7 +128,7 @@ async fn s3_a_flipped_bit_at_the_cut_is_noticed() {
     store.fence(CHUNK).await.unwrap();
     rig.disk().corrupt(&rig.file(CHUNK), 8192 + BLOCK as u64 + 600).unwrap();
     let cut = BLOCK + 500;
-    let committed = store.commit_seal(CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await;
+    let committed = store.commit_seal(followed(&store), CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await;
     assert_eq!(code(committed), Some(ErrorCode::Corrupt), "even behind the cut: the block's CRC does not hold");
 }
 

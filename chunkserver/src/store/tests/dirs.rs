@@ -6,7 +6,7 @@ use quarry_env_sim::DiskOp;
 use super::*;
 
 /// Chunks spread over both directories, with those in each.
-async fn spread(store: &Store) -> [Vec<ChunkId>; 2] {
+pub(super) async fn spread(store: &Store) -> [Vec<ChunkId>; 2] {
     let mut in_dirs = [vec![], vec![]];
     for id in 1..=6 {
         let chunk = ChunkId(id);
@@ -20,7 +20,7 @@ async fn spread(store: &Store) -> [Vec<ChunkId>; 2] {
 }
 
 /// Two directories with limits, so that the emptier one is chosen.
-fn two() -> Rig {
+pub(super) fn two() -> Rig {
     let mut rig = Rig::with_dirs(1, ["/a", "/b"]);
     rig.disk().set_capacity(Some(1 << 40));
     rig.config.dirs.iter_mut().for_each(|dir| dir.capacity = Some(1 << 30));
@@ -33,7 +33,7 @@ async fn s8_a_failed_index_takes_only_its_own_chunks() {
     let store = rig.start().await;
     let [lost, kept] = spread(&store).await;
     rig.disk().break_under(Path::new("/a"), ErrorKind::Other);
-    assert_eq!(code(store.delete(lost[0]).await), Some(ErrorCode::DiskFailed));
+    assert_eq!(code(store.delete(followed(&store), lost[0]).await), Some(ErrorCode::DiskFailed));
     for chunk in &lost {
         assert_eq!(code(store.reader(*chunk, 9000, Crc32::of(&data(*chunk, 9000))).await), Some(ErrorCode::DiskFailed));
         assert_eq!(code(store.fence(*chunk).await), Some(ErrorCode::DiskFailed));
@@ -178,7 +178,7 @@ async fn s8_a_full_directory_refuses_bytes_and_still_fences() {
     assert_eq!((disks[0].capacity_bytes, disks[0].used_bytes), (3 << 20, 8192 + wrote));
     let store = rig.restart(store).await;
     assert_eq!(store.disks().await.unwrap()[0].used_bytes, 8192 + wrote);
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     store.create(ChunkId(9), LIMIT).await.unwrap();
 }
 

@@ -1,13 +1,16 @@
 //! The store's promises, on a simulated disk and on a real one.
 
+mod copies;
 mod damage;
 mod dirs;
 mod fences;
+mod health;
 mod must_sync;
 mod power;
 mod real;
 mod removal;
 mod restart;
+mod scrubbing;
 mod seals;
 mod writing;
 
@@ -64,6 +67,14 @@ impl Rig {
         self.start().await
     }
 
+    async fn restart_following(&self, store: Store, epoch: u64) -> Store {
+        drop(store);
+        self.machine.kill();
+        let store = self.try_start().await.unwrap();
+        assert_eq!(store.leadership(), Some(leadership(epoch)));
+        store
+    }
+
     /// A power loss: what was not synced may be gone.
     async fn power_cycle(&self, store: Store) -> Store {
         drop(store);
@@ -92,6 +103,11 @@ fn cluster() -> ClusterId {
 
 fn leadership(epoch: u64) -> Leadership {
     Leadership { lineage: Lineage { number: 1, id: Uuid::from_u128(1) }, epoch: Epoch(epoch) }
+}
+
+/// The leader whose orders are carried out; before there is one, somebody whose are not.
+fn followed(store: &Store) -> Leadership {
+    store.leadership().unwrap_or(leadership(0))
 }
 
 /// Bytes that differ from chunk to chunk and from block to block.
@@ -126,7 +142,38 @@ async fn written(store: &Store, chunk: ChunkId, bytes: &[u8]) -> ReplicaWriter {
 async fn sealed(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Receipt {
     let writer = written(store, chunk, bytes).await;
     writer.seal(bytes.len() as u64, Crc32::of(bytes)).await.unwrap();
-    store.commit_seal(chunk, bytes.len() as u64, Crc32::of(bytes)).await.unwrap()
+    store.commit_seal(followed(store), chunk, bytes.len() as u64, Crc32::of(bytes)).await.unwrap()
+}
+
+async fn begin_copy(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Result<CopyStart, StoreError> {
+    store.begin_copy(followed(store), chunk, bytes.len() as u64, Crc32::of(bytes)).await
+}
+
+/// A copy of these bytes that has none of them yet.
+async fn copying(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Result<CopyWriter, StoreError> {
+    match begin_copy(store, chunk, bytes).await? {
+        CopyStart::Receiving(writer) => Ok(writer),
+        CopyStart::Here(receipt) => panic!("{receipt:?}"),
+    }
+}
+
+/// Gives a copy a range of whole blocks.
+async fn give(writer: &CopyWriter, bytes: &[u8], range: std::ops::Range<usize>) {
+    for (at, block) in (range.start..).step_by(BLOCK).zip(bytes[range.clone()].chunks(BLOCK)) {
+        let bad = writer.take(at as u64, vec![Crc32::of(block)], Bytes::copy_from_slice(block)).await.unwrap();
+        assert_eq!(bad, 0);
+    }
+}
+
+/// A whole copy, or why not.
+async fn copied(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Result<Receipt, StoreError> {
+    let writer = copying(store, chunk, bytes).await?;
+    let crcs = bytes.chunks(BLOCK).map(Crc32::of).collect();
+    let received = writer.take(0, crcs, Bytes::copy_from_slice(bytes)).await;
+    match received {
+        Ok(_) => writer.finish().await,
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads like a client: names what it expects and verifies every block.

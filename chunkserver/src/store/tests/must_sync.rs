@@ -135,7 +135,7 @@ async fn committed(rig: &Rig) -> Result<(), String> {
         let _writer = written(&store, chunk, &bytes).await;
         store.fence(chunk).await.unwrap();
         rig.disk().power_off_after(changes);
-        let _cut_off = store.commit_seal(chunk, kept.len() as u64, Crc32::of(kept)).await;
+        let _cut_off = store.commit_seal(followed(&store), chunk, kept.len() as u64, Crc32::of(kept)).await;
         store = after_power_loss(rig, store).await?;
         let receipt = store.fence(chunk).await.map_err(|e| e.to_string())?;
         holds(&store, chunk, &bytes[..receipt.length as usize]).await?;
@@ -149,7 +149,7 @@ async fn cut(rig: &Rig) -> Result<(), String> {
     let kept = &bytes[..BLOCK + 500];
     let _writer = written(&store, CHUNK, &bytes).await;
     store.fence(CHUNK).await.unwrap();
-    store.commit_seal(CHUNK, kept.len() as u64, Crc32::of(kept)).await.unwrap();
+    store.commit_seal(followed(&store), CHUNK, kept.len() as u64, Crc32::of(kept)).await.unwrap();
     // Makes every change of the index before it durable, also the one that says that the cut is done.
     store.create(ChunkId(0x333), LIMIT).await.unwrap();
     let store = after_power_loss(rig, store).await?;
@@ -166,7 +166,7 @@ async fn tombstone(rig: &Rig) -> Result<(), String> {
 async fn deleted(rig: &Rig) -> Result<(), String> {
     let store = rig.start().await;
     sealed(&store, CHUNK, &data(CHUNK, 3000)).await;
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     let store = after_power_loss(rig, store).await?;
     ensure(state(&store, CHUNK).is_none(), "a deleted replica stays deleted")?;
     ensure(code(store.create(CHUNK, LIMIT).await) == Some(ErrorCode::Fenced), "a deleted chunk takes no writes")
@@ -194,6 +194,27 @@ async fn recovered(rig: &Rig) -> Result<(), String> {
     let receipt = store.fence(CHUNK).await.map_err(|e| e.to_string())?;
     ensure(receipt == stated, "the receipt of a recovered replica holds")?;
     holds(&store, CHUNK, &bytes[..2 * BLOCK]).await
+}
+
+/// A copy that was answered stays, also where it took the place of a replica in quarantine.
+async fn copy(rig: &Rig) -> Result<(), String> {
+    let mut store = rig.start().await;
+    for bad in [false, true] {
+        let chunk = ChunkId(CHUNK.0 + u64::from(bad));
+        let bytes = data(chunk, BLOCK + 1000);
+        if bad {
+            sealed(&store, chunk, &bytes).await;
+            rig.disk().corrupt(&rig.file(chunk), 9000).unwrap();
+            let checked = store.verify(chunk, bytes.len() as u64, Crc32::of(&bytes)).await;
+            assert_eq!(code(checked), Some(ErrorCode::Corrupt));
+        }
+        let stated = copied(&store, chunk, &bytes).await.unwrap();
+        store = after_power_loss(rig, store).await?;
+        ensure(state(&store, chunk) == Some(ReplicaState::Sealed), "a copy that was answered stays")?;
+        ensure(store.fence(chunk).await.as_ref() == Ok(&stated), "its receipt holds")?;
+        holds(&store, chunk, &bytes).await?;
+    }
+    Ok(())
 }
 
 async fn in_order(rig: &Rig) -> Result<(), String> {
@@ -226,6 +247,7 @@ async fn scenario(point: SyncPoint, rig: &Rig) -> Result<(), String> {
         sync_points::DELETE_RECORD => deleted(rig).await,
         sync_points::QUARANTINE => quarantined(rig).await,
         sync_points::IN_ORDER => in_order(rig).await,
+        sync_points::COPY_DATA | sync_points::COPY_DIR | sync_points::COPY_RECORD => copy(rig).await,
         sync_points::RECOVERY_DATA | sync_points::RECOVERY_DIR => recovered(rig).await,
         other => panic!("{other:?} has no scenario: say which promise breaks without it"),
     }

@@ -36,8 +36,18 @@ impl Promise {
     }
 }
 
+/// What was promised about a chunk that only ever came as a copy.
+#[derive(Default)]
+struct Copied {
+    length: usize,
+    answered: bool,
+    deleting: bool,
+    deleted: bool,
+}
+
 struct Life {
     rig: Rig,
+    copies: BTreeMap<ChunkId, Copied>,
     random: Arc<dyn Random>,
     ledger: BTreeMap<ChunkId, Promise>,
     writers: BTreeMap<ChunkId, ReplicaWriter>,
@@ -53,8 +63,8 @@ impl Life {
         let mut rig = Rig::with_dirs(seed, ["/a", "/b"]);
         rig.config.durability = durability;
         let random = Arc::new(SimRandom::of(seed, "life", 0));
-        let (ledger, writers) = Default::default();
-        Life { rig, random, ledger, writers, next: 0, starts: 0, epochs: (0, 1), watermark: ChunkId(0) }
+        let (ledger, writers, copies) = Default::default();
+        Life { rig, copies, random, ledger, writers, next: 0, starts: 0, epochs: (0, 1), watermark: ChunkId(0) }
     }
 
     fn below(&self, n: usize) -> usize {
@@ -70,7 +80,7 @@ impl Life {
     }
 
     async fn step(&mut self, store: &Store) {
-        match self.below(16) {
+        match self.below(18) {
             0 | 1 => self.create(store).await,
             2..=6 => self.append().await,
             7 | 8 => self.flush().await,
@@ -78,7 +88,8 @@ impl Life {
             10 | 11 => self.commit(store).await,
             12 => self.verify(store).await,
             13 => self.raise_watermark(store).await,
-            14 => drop(self.adopt(store, self.epochs.1 + 1).await),
+            14 | 15 => self.copy(store).await,
+            16 => drop(self.adopt(store, self.epochs.1 + 1).await),
             _ => self.delete(store).await,
         }
     }
@@ -119,6 +130,38 @@ impl Life {
         }
     }
 
+    /// A copy of a chunk of its own range, or its deletion.
+    async fn copy(&mut self, store: &Store) {
+        let chunk = ChunkId((1 << 40) + self.random.below(8));
+        let delete = self.below(4) == 0;
+        let length = 1 + self.below(2 * BLOCK);
+        let copy = self.copies.entry(chunk).or_default();
+        if delete {
+            copy.deleting = true;
+            copy.deleted |= store.delete(followed(store), chunk).await.is_ok();
+            if copy.deleted {
+                *copy = Copied { deleting: true, deleted: true, ..Copied::default() };
+            }
+            return;
+        }
+        // A chunk has one seal for ever.
+        if copy.length == 0 || copy.deleted {
+            *copy = Copied { length, ..Copied::default() };
+        }
+        let bytes = data(chunk, copy.length);
+        let here = match begin_copy(store, chunk, &bytes).await {
+            Ok(CopyStart::Here(_)) => true,
+            Ok(CopyStart::Receiving(writer)) => {
+                let crcs = bytes.chunks(BLOCK).map(Crc32::of).collect();
+                writer.take(0, crcs, bytes.into()).await.is_ok() && writer.finish().await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if here {
+            *copy = Copied { answered: true, length: copy.length, ..Copied::default() };
+        }
+    }
+
     /// A fence, or the writer's own seal.
     async fn end(&mut self, store: &Store) {
         let Some(chunk) = self.pick() else { return };
@@ -145,7 +188,7 @@ impl Life {
         };
         promise.seal = Some((cut, promise.seal.is_some_and(|(_, answered)| answered)));
         let bytes = data(chunk, cut);
-        if let Ok(receipt) = store.commit_seal(chunk, cut as u64, Crc32::of(&bytes)).await {
+        if let Ok(receipt) = store.commit_seal(followed(store), chunk, cut as u64, Crc32::of(&bytes)).await {
             promise.seal = Some((cut, true));
             promise.receipt = Some(receipt);
         }
@@ -177,7 +220,7 @@ impl Life {
         let promise = self.ledger.get_mut(&chunk).unwrap();
         promise.deleting = true;
         self.writers.remove(&chunk);
-        promise.deleted |= store.delete(chunk).await.is_ok();
+        promise.deleted |= store.delete(followed(store), chunk).await.is_ok();
     }
 
     /// Ends the process, with or without a power loss, also in the middle of the next start, and holds the store to its
@@ -220,6 +263,17 @@ impl Life {
         for chunk in chunks {
             self.check(&store, chunk, power).await;
         }
+        for (chunk, copy) in &self.copies {
+            match state(&store, *chunk) {
+                None => assert!(!copy.answered || copy.deleting, "{chunk}: a copy was forgotten"),
+                Some(ReplicaState::Sealed) if !copy.deleted => {
+                    holds(&store, *chunk, &data(*chunk, copy.length)).await.unwrap();
+                }
+                other => panic!("{chunk}: {other:?} of a copy"),
+            }
+        }
+        let left = |path: &std::path::Path| path.extension().is_some_and(|end| end == "copy");
+        assert!(!self.rig.disk().files().iter().any(|(path, _)| left(path)), "a copy left a file");
         if self.watermark > ChunkId(0) {
             assert_eq!(code(store.create(ChunkId(self.watermark.0 - 1), LIMIT).await), Some(ErrorCode::Fenced));
         }

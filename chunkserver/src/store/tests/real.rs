@@ -40,9 +40,9 @@ async fn a_chunks_life_on_a_real_disk() {
     assert_eq!(store.fence(ChunkId(3)).await.unwrap().length, 0);
     assert_eq!(code(store.create(ChunkId(4), LIMIT).await), Some(ErrorCode::Fenced));
     let cut = &bytes[..BLOCK + 1];
-    store.commit_seal(ChunkId(2), cut.len() as u64, Crc32::of(cut)).await.unwrap();
+    store.commit_seal(followed(&store), ChunkId(2), cut.len() as u64, Crc32::of(cut)).await.unwrap();
     holds(&store, ChunkId(2), cut).await.unwrap();
-    store.delete(ChunkId(1)).await.unwrap();
+    store.delete(followed(&store), ChunkId(1)).await.unwrap();
     assert_eq!(store.disks().await.unwrap()[0].used_bytes, 8192 + cut.len() as u64);
     store.probe().await.unwrap();
     assert_eq!(store.counts().quarantined, 0);

@@ -9,8 +9,8 @@ async fn s6_a_deleted_chunk_stays_deleted_and_refused() {
     let store = rig.start().await;
     sealed(&store, CHUNK, &data(CHUNK, 3000)).await;
     let path = rig.file(CHUNK);
-    store.delete(CHUNK).await.unwrap();
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     assert!(rig.disk().files().iter().all(|(file, _)| *file != path));
     assert_eq!(store.disks().await.unwrap()[0].used_bytes, 0);
     for store in [store.clone(), rig.power_cycle(store).await] {
@@ -27,7 +27,7 @@ async fn s6_a_deleted_chunk_stays_deleted_and_refused() {
 async fn s6_a_delete_before_the_chunk_leaves_a_tombstone() {
     let rig = Rig::new(2);
     let store = rig.start().await;
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     let store = rig.power_cycle(store).await;
     assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::Fenced));
 }
@@ -37,7 +37,7 @@ async fn s6_deleting_an_open_replica_ends_its_writer() {
     let rig = Rig::new(3);
     let store = rig.start().await;
     let writer = written(&store, CHUNK, b"bytes").await;
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     assert_eq!(code(append(&writer, b"more").await), Some(ErrorCode::Fenced));
     assert_eq!(store.counts(), Counts { tombstones: 1, ..Counts::default() });
 }
@@ -53,7 +53,7 @@ async fn s6_a_file_that_came_back_is_removed_but_no_other() {
     let path = rig.file(gone);
     // The unlinking fails; the tombstone stands.
     rig.disk().fail_next_under(&path, DiskOp::Remove, std::io::ErrorKind::Other);
-    store.delete(gone).await.unwrap();
+    store.delete(followed(&store), gone).await.unwrap();
     let disk = rig.disk().mount();
     let mine = std::path::Path::new("/a/chunks/07/notes.txt");
     disk.open(mine, OpenMode::CreateNew).unwrap();
@@ -79,7 +79,7 @@ async fn s7_changes_are_numbered_and_lead_to_the_same_inventory() {
     append(&writer, b"y").await.unwrap();
     assert_eq!(store.digest(), open, "a growing replica does not change the inventory");
     store.fence(ChunkId(2)).await.unwrap();
-    store.delete(ChunkId(1)).await.unwrap();
+    store.delete(followed(&store), ChunkId(1)).await.unwrap();
     let (last, changes) = store.changes_since(number).unwrap();
     assert_eq!(changes.len() as u64, last - number);
     let ends: Vec<_> = changes.iter().map(|c| (c.chunk.0, c.item.map(|i| i.state))).collect();
@@ -99,10 +99,10 @@ async fn s9_tombstones_are_bounded_by_refusing() {
     let many = (0..fence::TOMBSTONES_MAX as u64).map(|n| (ChunkId((1 << 40) + n), true));
     lock(&store.0.state).tombstones.extend(many);
     assert_eq!(code(store.fence(ChunkId(1)).await), Some(ErrorCode::Busy));
-    assert_eq!(code(store.delete(CHUNK).await), Some(ErrorCode::Busy));
+    assert_eq!(code(store.delete(followed(&store), CHUNK).await), Some(ErrorCode::Busy));
     holds(&store, CHUNK, &bytes).await.unwrap();
     assert_eq!(store.counts().tombstones, fence::TOMBSTONES_MAX as u64);
     store.watermark(ChunkId(CHUNK.0 + 1)).await.unwrap();
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     assert_eq!(state(&store, CHUNK), None);
 }

@@ -33,7 +33,7 @@ async fn s1_replica_below_its_flushed_mark_takes_no_part() {
     let store = rig.restart(store).await;
     assert_eq!(state(&store, CHUNK), Some(ReplicaState::Quarantined));
     assert_eq!(code(store.fence(CHUNK).await), Some(ErrorCode::Corrupt));
-    assert_eq!(code(store.commit_seal(CHUNK, 5, Crc32(1)).await), Some(ErrorCode::Corrupt));
+    assert_eq!(code(store.commit_seal(followed(&store), CHUNK, 5, Crc32(1)).await), Some(ErrorCode::Corrupt));
     assert_eq!(store.counts().quarantined, 1);
 }
 
@@ -83,7 +83,7 @@ async fn s1_buffered_receipts_say_that_they_are_not_durable() {
     let other = ChunkId(0x208);
     let writer = written(&store, other, &bytes).await;
     writer.seal(bytes.len() as u64, Crc32::of(&bytes)).await.unwrap();
-    let receipt = store.commit_seal(other, bytes.len() as u64, Crc32::of(&bytes)).await.unwrap();
+    let receipt = store.commit_seal(followed(&store), other, bytes.len() as u64, Crc32::of(&bytes)).await.unwrap();
     assert!(receipt.durable, "a committed seal is durable whatever the mode");
     let store = rig.power_cycle(store).await;
     holds(&store, other, &bytes).await.unwrap();

@@ -9,7 +9,7 @@ async fn s2_longer_replica_is_cut_not_condemned() {
         let _writer = written(&store, CHUNK, &bytes).await;
         store.fence(CHUNK).await.unwrap();
         let (length, crc) = (cut as u64, Crc32::of(&bytes[..cut]));
-        let receipt = store.commit_seal(CHUNK, length, crc).await.unwrap();
+        let receipt = store.commit_seal(followed(&store), CHUNK, length, crc).await.unwrap();
         assert_eq!((receipt.length, receipt.crc, receipt.durable), (length, crc, true));
         assert_eq!(state(&store, CHUNK), Some(ReplicaState::Sealed));
         holds(&store, CHUNK, &bytes[..cut]).await.unwrap();
@@ -33,7 +33,7 @@ async fn s2_a_cut_that_a_crash_interrupts_is_finished() {
             let _writer = written(&store, CHUNK, &bytes).await;
             let fenced = store.fence(CHUNK).await.unwrap();
             rig.disk().power_off_after(changes);
-            let _interrupted = store.commit_seal(CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await;
+            let _interrupted = store.commit_seal(followed(&store), CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await;
             let store = if power { rig.power_cycle(store).await } else { rig.restart(store).await };
             if state(&store, CHUNK) == Some(ReplicaState::Sealed) {
                 after += 1;
@@ -41,7 +41,7 @@ async fn s2_a_cut_that_a_crash_interrupts_is_finished() {
                 before += 1;
                 assert_eq!(store.fence(CHUNK).await.unwrap(), fenced, "nothing is cut before the seal is recorded");
                 holds(&store, CHUNK, &bytes).await.unwrap();
-                store.commit_seal(CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await.unwrap();
+                store.commit_seal(followed(&store), CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await.unwrap();
             }
             holds(&store, CHUNK, &bytes[..cut]).await.unwrap();
         }
@@ -57,7 +57,10 @@ async fn s2_differing_replica_is_quarantined_never_served() {
         let store = rig.start().await;
         let _writer = written(&store, CHUNK, &bytes).await;
         store.fence(CHUNK).await.unwrap();
-        assert_eq!(code(store.commit_seal(CHUNK, length, Crc32(0xbad)).await), Some(ErrorCode::Corrupt));
+        assert_eq!(
+            code(store.commit_seal(followed(&store), CHUNK, length, Crc32(0xbad)).await),
+            Some(ErrorCode::Corrupt)
+        );
         let store = rig.power_cycle(store).await;
         assert_eq!(state(&store, CHUNK), Some(ReplicaState::Quarantined));
         for (length, crc) in [(length, Crc32(0xbad)), (bytes.len() as u64, Crc32::of(&bytes))] {
@@ -75,7 +78,10 @@ async fn s2_a_shorter_replica_is_refused_and_left_alone() {
     let store = rig.start().await;
     let bytes = data(CHUNK, 900);
     let _writer = written(&store, CHUNK, &bytes[..800]).await;
-    assert_eq!(code(store.commit_seal(CHUNK, 900, Crc32::of(&bytes)).await), Some(ErrorCode::Mismatch));
+    assert_eq!(
+        code(store.commit_seal(followed(&store), CHUNK, 900, Crc32::of(&bytes)).await),
+        Some(ErrorCode::Mismatch)
+    );
     assert_eq!(state(&store, CHUNK), Some(ReplicaState::Fenced), "a committed seal fences");
     assert_eq!(code(store.reader(CHUNK, 900, Crc32::of(&bytes)).await), Some(ErrorCode::Mismatch));
 }
@@ -86,10 +92,10 @@ async fn s2_a_sealed_replica_never_changes() {
     let store = rig.start().await;
     let bytes = data(CHUNK, 5000);
     let receipt = sealed(&store, CHUNK, &bytes).await;
-    assert_eq!(store.commit_seal(CHUNK, 5000, Crc32::of(&bytes)).await.unwrap(), receipt);
+    assert_eq!(store.commit_seal(followed(&store), CHUNK, 5000, Crc32::of(&bytes)).await.unwrap(), receipt);
     assert_eq!(store.fence(CHUNK).await.unwrap(), receipt);
     for (length, crc) in [(4000, Crc32::of(&bytes[..4000])), (5000, Crc32(1)), (6000, Crc32(1))] {
-        assert_eq!(code(store.commit_seal(CHUNK, length, crc).await), Some(ErrorCode::Mismatch));
+        assert_eq!(code(store.commit_seal(followed(&store), CHUNK, length, crc).await), Some(ErrorCode::Mismatch));
     }
     holds(&store, CHUNK, &bytes).await.unwrap();
 }
@@ -97,7 +103,7 @@ async fn s2_a_sealed_replica_never_changes() {
 #[tokio::test]
 async fn s2_a_committed_seal_of_an_unknown_chunk_is_refused() {
     let store = Rig::new(3).start().await;
-    assert_eq!(code(store.commit_seal(CHUNK, 1, Crc32(1)).await), Some(ErrorCode::NoReplica));
+    assert_eq!(code(store.commit_seal(followed(&store), CHUNK, 1, Crc32(1)).await), Some(ErrorCode::NoReplica));
     assert_eq!(code(store.verify(CHUNK, 1, Crc32(1)).await), Some(ErrorCode::NoReplica));
     assert_eq!(code(store.reader(CHUNK, 1, Crc32(1)).await), Some(ErrorCode::NoReplica));
 }
@@ -112,11 +118,11 @@ async fn a_reader_survives_a_delete_and_notices_a_cut() {
     store.fence(CHUNK).await.unwrap();
     let long = store.reader(CHUNK, bytes.len() as u64, crc).await.unwrap();
     let cut = BLOCK + 10;
-    store.commit_seal(CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await.unwrap();
+    store.commit_seal(followed(&store), CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await.unwrap();
     assert_eq!(code(long.read(2 * BLOCK_BYTES, BLOCK_BYTES).await), Some(ErrorCode::Mismatch));
     assert_eq!(state(&store, CHUNK), Some(ReplicaState::Sealed), "the reader is wrong, not the replica");
     let short = store.reader(CHUNK, cut as u64, Crc32::of(&bytes[..cut])).await.unwrap();
-    store.delete(CHUNK).await.unwrap();
+    store.delete(followed(&store), CHUNK).await.unwrap();
     let (all, _) = short.read(0, LIMIT).await.unwrap();
     assert_eq!(all, bytes[..cut]);
 }

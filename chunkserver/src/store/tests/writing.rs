@@ -100,7 +100,7 @@ async fn a_chunk_of_no_bytes_needs_no_file() {
     let store = rig.power_cycle(store).await;
     assert_eq!(store.fence(CHUNK).await.unwrap(), receipt);
     holds(&store, CHUNK, b"").await.unwrap();
-    assert_eq!(store.commit_seal(CHUNK, 0, Crc32::EMPTY).await.unwrap().length, 0);
+    assert_eq!(store.commit_seal(followed(&store), CHUNK, 0, Crc32::EMPTY).await.unwrap().length, 0);
     store.verify(CHUNK, 0, Crc32::EMPTY).await.unwrap();
     assert_eq!(store.counts().quarantined, 0);
 }

@@ -1,11 +1,15 @@
 //! The command line: what clap parses, with the texts of `--help`.
 
+mod operate;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
 
 use crate::error::{CliError, EXIT_CODES, Outcome};
+
+pub use operate::{Explain, Leave, Maintenance, Rebalance, Repairs, Server};
 
 /// Stores files on a Quarry cluster: puts and gets them, looks at them, and runs a cluster on this machine.
 #[derive(Debug, Parser)]
@@ -82,6 +86,13 @@ pub enum Verb {
     Mv(Mv),
     /// Remove files, or with -r directories with all below them
     Rm(Rm),
+    /// Take back what was removed, with everything below a directory
+    Undelete(Undelete),
+    /// List what was removed and can be taken back: kind, size, when (UTC), how long it stays, inode and path
+    #[command(disable_help_flag = true)]
+    Trash(Trash),
+    /// Change how many copies of files are kept
+    SetReplicas(SetReplicas),
     /// Sum up what lies below paths
     #[command(disable_help_flag = true)]
     Du(Du),
@@ -92,8 +103,37 @@ pub enum Verb {
     Checksum(Remotes),
     /// Show the chunks of a file and where their replicas are
     Chunks(One),
+    /// List the cluster's settings, or change some
+    Settings(Settings),
     /// Show masters, chunkservers and totals
     Status,
+    /// Show every chunk that is not as it should be, why, what is done about it and when it will be done
+    Repairs(Repairs),
+    /// Show why something is decided as it is, and what could be done about it
+    #[command(subcommand)]
+    Explain(Explain),
+    /// Empty a chunkserver: what it holds is copied elsewhere first; then it can be stopped and nothing is missing
+    ///
+    /// It takes nothing new from now on, and still serves what it holds. Shows how far that is until it is done;
+    /// interrupted, the drain goes on, and the same command shows it again. `undrain` takes it back.
+    Drain(Leave),
+    /// Let a chunkserver take part in everything again: ends a drain, and takes back a decommission
+    Undrain(Server),
+    /// Announce that a chunkserver will be away for a while
+    ///
+    /// It takes nothing new, and while it is away what it holds is not copied elsewhere as long as another replica is
+    /// there. When the time is over it takes part again, or counts as dead if it is not back.
+    Maintenance(Maintenance),
+    /// Empty a chunkserver that will not come back
+    ///
+    /// As `drain`, but for good: it counts as part of the cluster no more, whether it runs or not, and what only it holds
+    /// is lost when it is wiped before this is done. Shows how far that is until it is done; interrupted, it goes on,
+    /// and the same command shows it again. `undrain` takes it back.
+    Decommission(Leave),
+    /// Even out how full the chunkservers are
+    ///
+    /// Shows how far that is until nothing is left to move; interrupted, it goes on, and the same command shows it again.
+    Rebalance(Rebalance),
     /// Run a cluster of several processes on this machine
     #[command(subcommand)]
     Local(Local),
@@ -125,7 +165,7 @@ pub struct Put {
     /// Copy directories with all below them; symbolic links are skipped with a note
     #[arg(short, long)]
     pub recursive: bool,
-    /// Copies to keep of each file; the cluster's default when absent
+    /// Copies to keep of each file; what its directory says, or the cluster's default, when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(REPLICAS_MAX)))]
     pub replicas: Option<u32>,
     /// Replace files that exist
@@ -207,12 +247,64 @@ pub struct Rm {
     /// Remove directories with all below them
     #[arg(short, long)]
     pub recursive: bool,
-    /// Give the room back at once: a get that is under way fails
+    /// Give the room back at once: it cannot be taken back, and a get that is under way fails
     #[arg(long)]
     pub now: bool,
     /// What to remove
     #[command(flatten)]
     pub remotes: Remotes,
+}
+
+/// `undelete`.
+#[derive(Debug, Args)]
+pub struct Undelete {
+    /// Which of several that were removed under this path, by its inode in `quarry trash` [default: the last]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub inode: Option<u64>,
+    /// Where it shall be from now on [default: where it was]
+    #[arg(long, value_name = "REMOTE")]
+    pub to: Option<OsString>,
+    /// Path in the cluster, as it was removed
+    pub remote: OsString,
+}
+
+/// `trash`.
+#[derive(Debug, Args)]
+pub struct Trash {
+    /// Give up for good what would be listed, and give its room back; of / everything in the trash
+    #[arg(long)]
+    pub empty: bool,
+    /// Sizes as people write them, as in 1.5M
+    #[arg(short = 'h', long)]
+    pub human_readable: bool,
+    /// Directory: what was removed from it and from directories below it
+    #[arg(value_name = "REMOTE", default_value = "/")]
+    pub remote: OsString,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `set-replicas`.
+#[derive(Debug, Args)]
+pub struct SetReplicas {
+    /// Every file below directories as well
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Copies to keep; 0: as many as the directory above says
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(REPLICAS_MAX)))]
+    pub replicas: u32,
+    /// Files; or directories, for what is put into them from now on
+    #[command(flatten)]
+    pub remotes: Remotes,
+}
+
+/// `settings`.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Settings to change, all or none, as in trash=7d repair-rate=100MB/s
+    #[arg(value_name = "NAME=VALUE", value_parser = setting)]
+    pub changes: Vec<(String, String)>,
 }
 
 /// `du`.
@@ -366,6 +458,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
+/// `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once('=').ok_or("write NAME=VALUE, as in trash=7d; `quarry settings` lists the names")?;
+    Ok((name.trim().into(), value.trim().into()))
+}
+
 /// A signal by name, with or without `SIG`, or by number.
 fn signal(text: &str) -> Result<nix::sys::signal::Signal, String> {
     use nix::sys::signal::Signal;
@@ -384,7 +483,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
+    pub fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
     }
 
@@ -436,6 +535,18 @@ mod tests {
             let cli = parse(&format!("quarry local start --dir /d --masters={bad}")).unwrap();
             assert!(cli.global.masters_wanted().is_err());
         }
+    }
+
+    #[test]
+    fn h_means_human_sizes_for_trash_and_set_replicas_takes_a_number_first() {
+        let Ok(Cli { verb: Verb::Trash(trash), .. }) = parse("quarry trash -h /a") else { panic!() };
+        assert!(trash.human_readable && !trash.empty && trash.remote == "/a");
+        let Ok(Cli { verb: Verb::SetReplicas(set), .. }) = parse("quarry set-replicas -r 2 /a /b") else { panic!() };
+        assert_eq!((set.recursive, set.replicas, set.remotes.remotes.len()), (true, 2, 2));
+        assert!(parse("quarry set-replicas 9 /a").is_err() && parse("quarry set-replicas 2").is_err());
+        let Ok(Cli { verb: Verb::Settings(set), .. }) = parse("quarry settings a=b=c d=") else { panic!() };
+        assert_eq!(set.changes, [("a".into(), "b=c".into()), ("d".into(), String::new())]);
+        assert!(parse("quarry settings trash").is_err() && parse("quarry undelete --inode 0 /a").is_err());
     }
 
     #[test]

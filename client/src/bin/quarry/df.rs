@@ -26,7 +26,7 @@ pub async fn run(context: &Context, args: Df) -> Outcome {
     }
     let row = |name: &str, state: &str, [capacity, used, available]: [u64; 3]| {
         let size = |bytes| human::size(bytes, args.human_readable);
-        let share = used.saturating_mul(100).checked_div(capacity).map_or_else(|| "-".into(), |p| format!("{p}%"));
+        let share = human::share(used, capacity);
         vec![name.to_string(), state.to_string(), size(capacity), size(used), size(available), share]
     };
     let mut rows: Vec<Vec<String>> = servers

@@ -31,6 +31,27 @@ pub fn time(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
+/// A time in milliseconds, in its two largest units: `23h59m`, `5m03s`, `12s`.
+pub fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m{s:02}s"),
+        (0, h, m, _) => format!("{h}h{m:02}m"),
+        (d, h, _, _) => format!("{d}d{h:02}h"),
+    }
+}
+
+/// When something that goes on will be done, where that is known.
+pub fn end(known: bool, ms: u64) -> String {
+    if known { format!("done in about {}", duration(ms)) } else { "when it will be done is unknown".into() }
+}
+
+/// A part of a whole in per cent, `-` of nothing.
+pub fn share(part: u64, whole: u64) -> String {
+    (u128::from(part) * 100).checked_div(u128::from(whole)).map_or_else(|| "-".into(), |p| format!("{p}%"))
+}
+
 /// Year, month and day of a day counted from 1970-01-01, by the civil calendar: years are taken to begin in
 /// March, so that the leap day is a year's last.
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -90,6 +111,19 @@ mod tests {
         assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(time(1_735_689_599_999), "2024-12-31 23:59:59");
         assert_eq!(time(1_709_251_199_000), "2024-02-29 23:59:59");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        assert_eq!([duration(999), duration(12_000), duration(303_000)], ["0s", "12s", "5m03s"]);
+        assert_eq!([duration(86_399_000), duration(90_000_000)], ["23h59m", "1d01h"]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_said_to_be_unknown() {
+        assert_eq!(end(true, 303_000), "done in about 5m03s");
+        assert!(end(false, 0).ends_with("unknown"));
+        assert_eq!([share(1, 3), share(u64::MAX, u64::MAX), share(5, 0)], ["33%", "100%", "-"]);
     }
 
     #[test]

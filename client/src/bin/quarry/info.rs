@@ -1,4 +1,4 @@
-//! Files, chunks and servers as `--json` shows them. Names that scripts rely on are here and nowhere else.
+//! Files, chunks and servers as `--json` shows them. What only one verb shows is in that verb's file.
 
 use quarry_client::{ChunkInfo, FileInfo, FileKind, ReplicaInfo, ReplicaState};
 use quarry_proto::v1;
@@ -82,6 +82,11 @@ pub fn server_id(bytes: &[u8]) -> String {
     ServerId::from_bytes(bytes).map_or_else(|| format!("{bytes:02x?}"), |id| id.to_string())
 }
 
+/// The same of one that may be absent.
+pub fn server_or_none(bytes: &[u8]) -> Option<String> {
+    (!bytes.is_empty()).then(|| server_id(bytes))
+}
+
 /// The state of a cluster.
 pub fn status(status: &v1::StatusReply) -> Value {
     let leadership = status.leadership.clone().unwrap_or_default();
@@ -118,6 +123,11 @@ pub fn chunkserver(server: &v1::ChunkserverStatus) -> Value {
             "used_bytes": disk.used_bytes,
             "available_bytes": disk.available_bytes,
             "failed": disk.failed,
+            "reason": disk.failed_reason,
+            "slow": disk.slow,
+            "latency_us": disk.latency_us,
+            "errors": disk.errors,
+            "chunks": disk.chunks,
         })
     };
     json!({
@@ -132,6 +142,12 @@ pub fn chunkserver(server: &v1::ChunkserverStatus) -> Value {
         "quarantined": server.quarantined,
         "durability": durability(server),
         "silent_ms": server.silent_ms,
+        "degraded": server.degraded,
+        "maintenance_left_ms": server.maintenance_left_ms,
+        "cpu_percent": server.cpu_percent,
+        "latency_us": server.latency_us,
+        "scrubbed_bytes": server.scrubbed_bytes,
+        "oldest_verified_ms": server.oldest_verified_ms,
         "disks": server.disks.iter().map(disk).collect::<Vec<_>>(),
     })
 }
@@ -214,7 +230,11 @@ mod tests {
     fn status_has_the_names_of_the_contract() {
         let reply = v1::StatusReply {
             masters: vec![v1::MasterStatus::default()],
-            chunkservers: vec![v1::ChunkserverStatus { server: vec![1; 16].into(), ..Default::default() }],
+            chunkservers: vec![v1::ChunkserverStatus {
+                server: vec![1; 16].into(),
+                disks: vec![v1::DiskInfo::default()],
+                ..Default::default()
+            }],
             totals: Some(v1::Totals::default()),
             ..Default::default()
         };
@@ -222,6 +242,12 @@ mod tests {
         has(&value["masters"][0], &["id", "address", "role", "term", "last_log", "applied", "reachable"]);
         let names = ["id", "address", "rack", "state", "capacity_bytes", "used_bytes", "chunks"];
         has(&value["chunkservers"][0], &names);
+        let names =
+            ["degraded", "maintenance_left_ms", "cpu_percent", "latency_us", "scrubbed_bytes", "oldest_verified_ms"];
+        has(&value["chunkservers"][0], &names);
+        let names =
+            ["path", "capacity_bytes", "used_bytes", "failed", "reason", "slow", "latency_us", "errors", "chunks"];
+        has(&value["chunkservers"][0]["disks"][0], &names);
         has(&value["totals"], &["files", "chunks", "open", "under_replicated", "corrupt", "missing"]);
     }
 }

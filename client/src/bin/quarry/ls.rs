@@ -74,7 +74,8 @@ impl Lister<'_> {
             return self.out.line(name).await;
         }
         let (kind, copies) = match entry.kind {
-            FileKind::Directory => ('d', "-".into()),
+            FileKind::Directory if entry.replicas == 0 => ('d', "-".into()),
+            FileKind::Directory => ('d', entry.replicas.to_string()),
             FileKind::File if entry.open => ('w', entry.replicas.to_string()),
             FileKind::File => ('-', entry.replicas.to_string()),
         };

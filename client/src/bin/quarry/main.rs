@@ -13,6 +13,7 @@ mod context;
 mod df;
 mod du;
 mod error;
+mod explain;
 mod get;
 mod human;
 mod info;
@@ -25,15 +26,23 @@ mod output;
 mod paths;
 mod progress;
 mod put;
+mod rebalance;
+mod repairs;
 mod rm;
+mod servers;
+mod set_replicas;
+mod settings;
 mod stat;
 mod status;
 mod tally;
+mod trash;
+mod undelete;
 mod walk;
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
+use quarry_proto::v1::ServerWish;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -124,11 +133,22 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Mkdir(args) => mkdir::run(context, args).await,
         Verb::Mv(args) => mv::run(context, args).await,
         Verb::Rm(args) => rm::run(context, args).await,
+        Verb::Undelete(args) => undelete::run(context, args).await,
+        Verb::Trash(args) => trash::run(context, args).await,
+        Verb::SetReplicas(args) => set_replicas::run(context, args).await,
+        Verb::Settings(args) => settings::run(context, args).await,
         Verb::Du(args) => du::run(context, args).await,
         Verb::Df(args) => df::run(context, args).await,
         Verb::Checksum(args) => checksum::run(context, args).await,
         Verb::Chunks(args) => chunks::run(context, args).await,
         Verb::Status => status::run(context).await,
+        Verb::Repairs(args) => repairs::run(context, args).await,
+        Verb::Explain(args) => explain::run(context, args).await,
+        Verb::Drain(args) => servers::leave(context, args, ServerWish::Draining).await,
+        Verb::Undrain(args) => servers::undrain(context, args).await,
+        Verb::Maintenance(args) => servers::maintenance(context, args).await,
+        Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
+        Verb::Rebalance(args) => rebalance::run(context, args).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,
     }

@@ -23,6 +23,11 @@ impl Out {
         Out { stdout: tokio::io::stdout(), text: Vec::new(), terminal: io::stdout().is_terminal() }
     }
 
+    /// Whether somebody looks at it as it comes.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Prints a line. Control characters cannot reach a terminal, where a name could use them to act on it.
     pub async fn line(&mut self, line: impl AsRef<str>) -> Outcome {
         if self.terminal {

@@ -180,7 +180,7 @@ pub fn too_few(finished: &Finished) -> Option<String> {
     let few = finished.file.length > 0 && finished.stats.chunks > 0 && finished.fewest_replicas < finished.wanted;
     few.then(|| {
         format!(
-            "{} has {} of the {} copies wanted, and this release makes no further ones; when `quarry status` shows enough chunkservers alive, put it again",
+            "{} has {} of the {} copies wanted; the others are made in the background, `quarry repairs` shows how far that is",
             finished.file.path, finished.fewest_replicas, finished.wanted
         )
     })

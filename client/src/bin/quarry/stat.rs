@@ -31,6 +31,13 @@ fn lines(file: &FileInfo) -> Vec<(&'static str, String)> {
         lines.push(("CRC-32", file.crc.to_string()));
         lines.push(("replicas", format!("{} wanted of each of {} chunks", file.replicas, file.chunks)));
     }
+    if file.kind == FileKind::Directory {
+        let said = match file.replicas {
+            0 => "new files want what the directory above says, or the cluster's default".into(),
+            replicas => format!("{replicas} wanted of new files below it"),
+        };
+        lines.push(("replicas", said));
+    }
     lines.push(("modified", format!("{} UTC", human::time(file.modified_ms))));
     lines.push(("inode", format!("{}, version {}", file.inode, file.version)));
     lines

@@ -69,9 +69,10 @@ impl<'a> Tally<'a> {
     pub fn outcome(self) -> Outcome {
         self.progress.finish();
         if self.warned > WARNINGS_MAX {
-            self.context
-                .notes
-                .warning(format!("{} files in all have fewer copies than wanted; see `quarry status`", self.warned));
+            self.context.notes.warning(format!(
+                "{} files in all have fewer copies than wanted for now; see `quarry repairs`",
+                self.warned
+            ));
         }
         self.failures.outcome(self.items, "files")
     }

@@ -53,8 +53,32 @@ pub enum Synced {
 struct Failure {
     under: PathBuf,
     op: Option<DiskOp>,
-    error: io::ErrorKind,
+    error: Injected,
     times: Option<u32>,
+}
+
+/// An error as a test asks for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Injected {
+    /// Of a kind.
+    Kind(io::ErrorKind),
+    /// Of the operating system, by number.
+    Os(i32),
+}
+
+impl Injected {
+    fn error(self, op: DiskOp, path: &Path) -> io::Error {
+        match self {
+            Injected::Kind(kind) => io::Error::new(kind, format!("injected failure of {op:?} at {}", path.display())),
+            Injected::Os(number) => io::Error::from_raw_os_error(number),
+        }
+    }
+}
+
+impl From<io::ErrorKind> for Injected {
+    fn from(from: io::ErrorKind) -> Self {
+        Injected::Kind(from)
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +104,7 @@ impl Faults {
         let hit = self.failures.iter_mut().position(|f| f.op.is_none_or(|o| o == op) && below(path, &f.under));
         let Some(at) = hit else { return Ok(()) };
         let Some(failure) = self.failures.get_mut(at) else { return Ok(()) };
-        let error = io::Error::new(failure.error, format!("injected failure of {op:?} at {}", path.display()));
+        let error = failure.error.error(op, path);
         if let Some(times) = &mut failure.times {
             *times -= 1;
             if *times == 0 {
@@ -108,7 +132,7 @@ impl Faults {
         &self.seen
     }
 
-    pub(super) fn fail(&mut self, under: &Path, op: Option<DiskOp>, error: io::ErrorKind, times: Option<u32>) {
+    pub(super) fn fail(&mut self, under: &Path, op: Option<DiskOp>, error: Injected, times: Option<u32>) {
         self.failures.push(Failure { under: under.to_owned(), op, error, times });
     }
 

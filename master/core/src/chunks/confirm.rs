@@ -21,6 +21,7 @@ pub(crate) fn confirm(write: &mut Write<'_, '_>, command: &ConfirmReplicas) -> R
         ChunkState::Open => return refuse(ErrorCode::Conflict, format!("chunk {id} is not sealed yet")),
         ChunkState::Doomed => return refuse(ErrorCode::NotFound, format!("chunk {id} is on its way to deletion")),
     }
+    chunk.holders.retain(|holder| !command.gone.contains(holder));
     chunk.add_holders(&command.servers);
     write.put_chunk(id, &chunk);
     let replicas = chunk.holders.len() as u32;

@@ -75,7 +75,7 @@ fn update_file(write: &mut Write<'_, '_>, id: ChunkId, chunk: &Chunk, command: &
     }
     if command.length == 0 {
         less(&mut inode.chunks);
-    } else if inode.state == InodeState::Live {
+    } else if inode.state == InodeState::Live || inode.removal != 0 {
         // A visible file has one open chunk at most, and it lies at the end.
         if chunk.offset != inode.length {
             let message = format!("chunk {id} lies at {} of a file of {} bytes", chunk.offset, inode.length);

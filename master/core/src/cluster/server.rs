@@ -1,9 +1,9 @@
 use quarry_types::ErrorCode;
 
 use crate::{
-    command::{PutServer, TrustServer},
+    command::{PutServer, ServerWish, SetServer, TrustServer},
     keys,
-    limits::{SERVER_NAME_BYTES, SERVERS_MAX},
+    limits::{MAINTENANCE_MS_MAX, SERVER_NAME_BYTES, SERVERS_MAX},
     reply::{RegisteredServer, Reply},
     rows::Server,
     state::{Fault, Write, find, refuse},
@@ -26,13 +26,18 @@ pub(crate) fn put(write: &mut Write<'_, '_>, command: &PutServer) -> Result<Repl
         }
         write.count(|totals| totals.servers += 1)?;
     }
-    let old_image = before.is_some_and(|b| b.old_image || command.start_counter < b.start_counter);
+    let old_image = before.as_ref().is_some_and(|b| b.old_image || command.start_counter < b.start_counter);
+    let kept = before.as_ref().filter(|b| !b.automatic);
     let server = Server {
         address: command.address.clone(),
         rack: command.rack.clone(),
         start_counter: command.start_counter,
         durability: command.durability,
         old_image,
+        // It is back: a maintenance that began with its graceful stop is over.
+        wish: kept.map_or(ServerWish::Active, |b| b.wish),
+        maintenance_until_ms: kept.map_or(0, |b| b.maintenance_until_ms),
+        automatic: false,
     };
     write.put(Table::Server, key, &server);
     Ok(Reply::Server(RegisteredServer { old_image }))
@@ -49,4 +54,26 @@ pub(crate) fn trust(write: &mut Write<'_, '_>, command: &TrustServer) -> Result<
         write.put(Table::Server, key, &server);
     }
     Ok(Reply::Server(RegisteredServer { old_image: server.old_image }))
+}
+
+/// Changes what is wanted of a chunkserver.
+pub(crate) fn set(write: &mut Write<'_, '_>, command: &SetServer) -> Result<Reply, Fault> {
+    let key = keys::server(command.server);
+    let Some(mut server) = find::<Server>(write.tables(), Table::Server, &key)? else {
+        return refuse(ErrorCode::NotFound, format!("chunkserver {} never registered", command.server));
+    };
+    if command.automatic && server.wish != ServerWish::Active {
+        return Ok(Reply::DONE);
+    }
+    if command.wish == ServerWish::Maintenance && !(1..=MAINTENANCE_MS_MAX).contains(&command.for_ms) {
+        let message = format!("a maintenance of {} ms; choose 1 to {MAINTENANCE_MS_MAX}", command.for_ms);
+        return refuse(ErrorCode::InvalidArgument, message);
+    }
+    let maintenance = command.wish == ServerWish::Maintenance;
+    server.wish = command.wish;
+    server.automatic = command.automatic && maintenance;
+    let elapsed_ms = write.counters()?.elapsed_ms;
+    server.maintenance_until_ms = if maintenance { elapsed_ms.saturating_add(command.for_ms) } else { 0 };
+    write.put(Table::Server, key, &server);
+    Ok(Reply::DONE)
 }

@@ -4,6 +4,7 @@ use crate::{
     command::{PutSettings, Settings},
     keys,
     reply::Reply,
+    settings,
     state::{Fault, Write, refuse},
     tables::Table,
 };
@@ -15,7 +16,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Fault> {
             return refuse(ErrorCode::InvalidArgument, format!("{name} is {value}; choose 1 to {REPLICAS_MAX}"));
         }
     }
-    Ok(())
+    settings::check(&settings.knobs).or_else(|why| refuse(ErrorCode::InvalidArgument, why))
 }
 
 /// Changes the settings. They hold from the next command on.

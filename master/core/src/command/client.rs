@@ -24,7 +24,7 @@ message! {
 
 choice! {
     /// An operation of a client.
-    pub enum Mutation as MutationWire, MutationOneof = "MutationOneof", tags "1, 2, 3, 4, 5, 6, 7, 8" {
+    pub enum Mutation as MutationWire, MutationOneof = "MutationOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10" {
         /// Makes a file and gives its writer a lease.
         Create(Create) = (message, tag = "1"),
         /// Gives a lease on a closed file.
@@ -41,6 +41,10 @@ choice! {
         Rename(Rename) = (message, tag = "7"),
         /// Removes an entry.
         Remove(Remove) = (message, tag = "8"),
+        /// Takes something back that was removed.
+        Undelete(Undelete) = (message, tag = "9"),
+        /// Changes how many replicas a file wants, or new files in a directory.
+        SetReplicas(SetReplicas) = (message, tag = "10"),
     }
 }
 
@@ -188,7 +192,30 @@ message! {
         path: String = (string, tag = "1"),
         /// Directories with all below them.
         recursive: bool = (bool, tag = "2"),
-        /// Give the space back without waiting for readers.
+        /// Give the space back without waiting in the trash or for readers.
         now: bool = (bool, tag = "3"),
+    }
+}
+
+message! {
+    /// See [`Mutation::Undelete`].
+    pub struct Undelete as UndeleteWire {
+        /// As it was removed.
+        path: String = (string, tag = "1"),
+        /// Which of those removed under that path; 0: the last.
+        inode: InodeId = (uint64, tag = "2"),
+        /// Under which path it comes back; empty: the same.
+        to: String = (string, tag = "3"),
+    }
+}
+
+message! {
+    /// See [`Mutation::SetReplicas`].
+    pub struct SetReplicas as SetReplicasWire {
+        /// Which file or directory.
+        path: String = (string, tag = "1"),
+        /// Of a file: wanted replicas, 0: what its directory says. Of a directory: what new files below it want, 0: what
+        /// the directory above it says.
+        replicas: u32 = (uint32, tag = "2"),
     }
 }

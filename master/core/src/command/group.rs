@@ -1,8 +1,35 @@
 use quarry_types::{
-    ChunkId, ClusterId, LeaseId, NodeId, ServerId, SessionId,
+    ChunkId, ClusterId, InodeId, LeaseId, NodeId, ServerId, SessionId,
     limits::{READER_GRACE, REPLICAS_DEFAULT, REPLICAS_MIN},
 };
 use uuid::Uuid;
+
+numbered! {
+    /// What an operator wants of a chunkserver.
+    pub enum ServerWish {
+        /// Takes part in everything.
+        Active = 0,
+        /// Is emptied: takes nothing new, and what it holds is copied elsewhere.
+        Draining = 1,
+        /// Is expected to be away for a while.
+        Maintenance = 2,
+        /// Is emptied and then never let in again.
+        Decommissioned = 3,
+    }
+}
+
+impl ServerWish {
+    /// The word that users see.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ServerWish::Active => "active",
+            ServerWish::Draining => "draining",
+            ServerWish::Maintenance => "maintenance",
+            ServerWish::Decommissioned => "decommissioned",
+        }
+    }
+}
 
 numbered! {
     /// What a chunkserver's acknowledgement of a flush or a seal means.
@@ -23,6 +50,19 @@ message! {
         default_replicas: u32 = (uint32, tag = "2"),
         /// Replaced and removed inodes keep their chunks for readers for this long, in replicated milliseconds.
         reader_grace_ms: u64 = (uint64, tag = "3"),
+        /// What was set of the table in [`crate::settings`]; what is not there has its default, also one that a later
+        /// build changes.
+        knobs: Vec<Knob> = (message, repeated, tag = "4"),
+    }
+}
+
+message! {
+    /// One setting of the table in [`crate::settings`].
+    pub struct Knob as KnobWire {
+        /// Its name there.
+        name: String = (string, tag = "1"),
+        /// In the unit that the table gives.
+        value: u64 = (uint64, tag = "2"),
     }
 }
 record!(Settings as SettingsWire);
@@ -33,6 +73,7 @@ impl Default for Settings {
             min_replicas: REPLICAS_MIN,
             default_replicas: REPLICAS_DEFAULT,
             reader_grace_ms: READER_GRACE.as_millis() as u64,
+            knobs: Vec::new(),
         }
     }
 }
@@ -96,6 +137,8 @@ message! {
         chunk: ChunkId = (uint64, tag = "1"),
         /// Servers whose verified receipts state its length and CRC, durably.
         servers: Vec<ServerId> = (bytes = "vec", repeated, tag = "2"),
+        /// Holders that reported without it since: not where to look any more.
+        gone: Vec<ServerId> = (bytes = "vec", repeated, tag = "3"),
     }
 }
 
@@ -111,6 +154,32 @@ message! {
     /// See [`super::Kind::CollectRemoved`].
     pub struct CollectRemoved as CollectRemovedWire {
         /// Rows and entries to go through; capped at [`crate::limits::COLLECT_MAX`].
+        limit: u32 = (uint32, tag = "1"),
+    }
+}
+
+message! {
+    /// One removal that put something into the trash.
+    pub struct Removal as RemovalWire {
+        /// What was removed.
+        inode: InodeId = (uint64, tag = "1"),
+        /// Its number: another removal of the same inode is another one.
+        removal: u64 = (uint64, tag = "2"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::EmptyTrash`].
+    pub struct EmptyTrash as EmptyTrashWire {
+        /// At most [`crate::limits::EMPTY_TRASH_MAX`].
+        removals: Vec<Removal> = (message, repeated, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::FollowWanted`].
+    pub struct FollowWanted as FollowWantedWire {
+        /// Rows to go through; capped at [`crate::limits::FOLLOW_MAX`].
         limit: u32 = (uint32, tag = "1"),
     }
 }
@@ -154,5 +223,19 @@ message! {
         server: ServerId = (bytes = "vec", tag = "1"),
         /// The start that was verified; another one since then keeps the mark.
         start_counter: u64 = (uint64, tag = "2"),
+    }
+}
+
+message! {
+    /// See [`super::Kind::SetServer`].
+    pub struct SetServer as SetServerWire {
+        /// The chunkserver.
+        server: ServerId = (bytes = "vec", tag = "1"),
+        /// What is wanted of it.
+        wish: ServerWish = (uint32, tag = "2"),
+        /// Of a maintenance: how long, in milliseconds of replicated time.
+        for_ms: u64 = (uint64, tag = "3"),
+        /// It follows from a graceful stop: it does not end a wish that an operator expressed.
+        automatic: bool = (bool, tag = "4"),
     }
 }

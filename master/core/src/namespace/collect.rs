@@ -1,6 +1,6 @@
 use quarry_types::InodeId;
 
-use super::detach;
+use super::{detach, trash};
 use crate::{
     chunks::doom::doom,
     command::CollectRemoved,
@@ -32,7 +32,11 @@ pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Re
 
 /// At most `budget` steps on one inode; returns how many.
 fn take_apart(write: &mut Write<'_, '_>, mark: Vec<u8>, id: InodeId, budget: u32) -> Result<u32, Fault> {
-    let inode: Inode = need(write.tables(), Table::Inode, &keys::inode(id))?;
+    let mut inode: Inode = need(write.tables(), Table::Inode, &keys::inode(id))?;
+    if inode.removal != 0 {
+        trash::forget(write, &mut inode)?;
+        write.put_inode(id, &inode);
+    }
     let steps =
         if inode.is_directory() { empty(write, id, &inode, budget)? } else { doom_rows(write, id, inode, budget)? };
     if steps < budget {

@@ -1,6 +1,6 @@
 use quarry_types::{Crc32, ErrorCode, InodeId, LeaseId, SessionId, limits::REPLICAS_MAX};
 
-use super::{mkdir, walk, writer};
+use super::{mkdir, replicas, walk, writer};
 use crate::{
     command::{Create, CreateMode},
     keys,
@@ -17,18 +17,18 @@ pub(crate) fn create(write: &mut Write<'_, '_>, session: SessionId, command: &Cr
         let message = format!("{} ends with '/', which a file's name does not", command.path);
         return refuse(ErrorCode::InvalidArgument, message);
     }
-    let replicas = match command.replicas {
-        0 => write.settings()?.default_replicas,
-        wanted => wanted,
-    };
-    if replicas > REPLICAS_MAX {
-        let message = format!("{} cannot have {replicas} replicas; {REPLICAS_MAX} is the most", command.path);
+    if command.replicas > REPLICAS_MAX {
+        let message = format!("{} cannot have {} replicas; {REPLICAS_MAX} is the most", command.path, command.replicas);
         return refuse(ErrorCode::InvalidArgument, message);
     }
     let parent = if command.parents {
         mkdir::make_all(write, &parents)?.0
     } else {
         walk::descend_to_directory(write.tables(), &parents)?
+    };
+    let replicas = match command.replicas {
+        0 => replicas::below(write, parent)?,
+        wanted => wanted,
     };
     let visible = command.mode == CreateMode::Visible;
     let mut inode = Inode {
@@ -47,6 +47,7 @@ pub(crate) fn create(write: &mut Write<'_, '_>, session: SessionId, command: &Cr
         expected_inode: command.expected_inode,
         expected_version: command.expected_version,
         collect_at_ms: 0,
+        removal: 0,
     };
     // Said now as well as at the completion, so that nobody sends gigabytes for nothing.
     replaced(write, &inode, &command.path)?;

@@ -1,21 +1,22 @@
 use quarry_types::ErrorCode;
 
-use super::{detach, walk};
+use super::{detach, trash, walk};
 use crate::{
     command::Remove,
     keys,
     reply::Reply,
+    settings::TRASH,
     state::{Fault, Write, refuse},
     tables::Table,
 };
 
-/// Removes an entry. Of a directory only the entry goes at once, which hides all below it; the collector takes it
-/// apart in bounded steps.
+/// Removes an entry. It lies in the trash first, unless it shall go now. Of a directory only the entry goes at once, which
+/// hides all below it; when its time has come, the collector takes it apart in bounded steps.
 pub(crate) fn remove(write: &mut Write<'_, '_>, command: &Remove) -> Result<Reply, Fault> {
     let path = &command.path;
     let (parents, name) = walk::parent_and_name(path)?;
     let directory = walk::descend_to_directory(write.tables(), &parents)?;
-    let Some((id, inode)) = walk::lookup(write.tables(), directory, name)? else {
+    let Some((id, mut inode)) = walk::lookup(write.tables(), directory, name)? else {
         return refuse(ErrorCode::NotFound, format!("{path} does not exist"));
     };
     if inode.is_directory() && !command.recursive {
@@ -28,7 +29,11 @@ pub(crate) fn remove(write: &mut Write<'_, '_>, command: &Remove) -> Result<Repl
         return refuse(ErrorCode::NotADirectory, format!("{path} is a file, not a directory"));
     }
     write.delete(Table::Entry, keys::entry(directory, name));
-    let at = detach::collect_at(write, command.now)?;
+    let kept_ms = if command.now { 0 } else { write.settings()?.get(&TRASH) };
+    if kept_ms > 0 {
+        trash::keep(write, id, &mut inode, kept_ms)?;
+    }
+    let at = detach::collect_at(write, command.now)?.saturating_add(kept_ms);
     detach::detach(write, id, inode, at)?;
     Ok(Reply::DONE)
 }

@@ -37,6 +37,17 @@ pub fn stat(tables: &dyn ReadTables, path: &str) -> Result<FileView, Fault> {
     Ok(walk::view(id, &inode, walk::join(&names)))
 }
 
+/// The path of an inode; `None` when it has none (any more).
+///
+/// # Errors
+/// [`TableError`]; refused when it lies too deep.
+pub fn path_of(tables: &dyn ReadTables, id: InodeId) -> Result<Option<String>, Fault> {
+    match inode(tables, id)? {
+        Some(inode) => walk::path(tables, id, &inode),
+        None => Ok(None),
+    }
+}
+
 /// An inode by its id, removed and pending ones included; `None` when there is none (any more).
 ///
 /// # Errors

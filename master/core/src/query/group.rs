@@ -2,7 +2,9 @@ use quarry_types::{ErrorCode, Leadership, LeaseId, ServerId, SessionId};
 
 use super::Fault;
 use crate::{
+    command::ServerWish,
     keys,
+    limits::SERVERS_MAX,
     rows::{Cluster, Counters, Lease, Server, Settings, Totals},
     state::{bad_key, decode, find, refuse},
     tables::{ReadTables, Table, TableError},
@@ -110,6 +112,16 @@ pub fn session_exists(tables: &dyn ReadTables, id: SessionId) -> Result<bool, Ta
 pub fn sessions(tables: &dyn ReadTables, after: SessionId, limit: usize) -> Result<Vec<SessionId>, TableError> {
     let page = tables.scan(Table::Session, &keys::behind(&keys::session(after)), None, limit)?;
     page.iter().map(|(key, _)| keys::read_one(key).map(SessionId).ok_or_else(|| bad_key(Table::Session, key))).collect()
+}
+
+/// Whether a maintenance of any chunkserver waits for its end.
+///
+/// # Errors
+/// Refused before the cluster was created; [`TableError`].
+pub fn is_in_maintenance(tables: &dyn ReadTables) -> Result<bool, Fault> {
+    let now_ms = counters(tables)?.elapsed_ms;
+    let servers = servers(tables, None, SERVERS_MAX)?;
+    Ok(servers.iter().any(|server| server.record.wish_at(now_ms) == ServerWish::Maintenance))
 }
 
 /// A chunkserver; `None` when it never registered.

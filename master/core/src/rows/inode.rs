@@ -4,7 +4,7 @@ use crate::command::CreateMode;
 pub use crate::reply::FileKind;
 
 numbered! {
-    /// Where an inode is in its life. It only ever moves forward.
+    /// Where an inode is in its life. It moves forward, except that what lies in the trash can be live again.
     pub enum InodeState {
         /// An atomic put under way: no entry names it.
         Pending = 1,
@@ -28,7 +28,7 @@ message! {
         name: String = (string, tag = "4"),
         /// Changes whenever the contents do.
         version: u64 = (uint64, tag = "5"),
-        /// Wanted replicas.
+        /// Wanted replicas; of a directory: what new files below it want, 0: what the directory above it says.
         replicas: u32 = (uint32, tag = "6"),
         /// Bytes sealed, from the start without a gap; of a pending file 0.
         length: u64 = (uint64, tag = "7"),
@@ -48,6 +48,8 @@ message! {
         expected_version: u64 = (uint64, tag = "14"),
         /// Once removed: the replicated time from which it may be taken apart.
         collect_at_ms: u64 = (uint64, tag = "15"),
+        /// The number of the removal that put it into the trash; 0: it is not there.
+        removal: u64 = (uint64, tag = "16"),
     }
 }
 record!(Inode as InodeWire);
@@ -72,6 +74,7 @@ impl Inode {
             expected_inode: InodeId(0),
             expected_version: 0,
             collect_at_ms: 0,
+            removal: 0,
         }
     }
 

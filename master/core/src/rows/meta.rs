@@ -28,6 +28,8 @@ message! {
         next_lease: u64 = (uint64, tag = "6"),
         /// The next session's id.
         next_session: u64 = (uint64, tag = "7"),
+        /// How often something went into the trash.
+        removals: u64 = (uint64, tag = "8"),
     }
 }
 record!(Counters as CountersWire);
@@ -63,6 +65,8 @@ message! {
         sessions: u64 = (uint64, tag = "8"),
         /// Chunkservers ever registered.
         servers: u64 = (uint64, tag = "9"),
+        /// What lies in the trash; of a directory with all below it only the directory counts.
+        trashed: u64 = (uint64, tag = "10"),
     }
 }
 record!(Totals as TotalsWire);

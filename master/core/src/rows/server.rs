@@ -1,4 +1,4 @@
-use crate::command::Durability;
+use crate::command::{Durability, ServerWish};
 
 message! {
     /// A chunkserver that registered, by server id.
@@ -13,6 +13,23 @@ message! {
         durability: Durability = (uint32, tag = "4"),
         /// Its start counter went backwards: everything on it must be verified before it counts (S11).
         old_image: bool = (bool, tag = "5"),
+        /// What an operator wants of it.
+        wish: ServerWish = (uint32, tag = "6"),
+        /// Of a maintenance: the replicated time at which it ends, in milliseconds.
+        maintenance_until_ms: u64 = (uint64, tag = "7"),
+        /// The maintenance began with a graceful stop and ends when the server is back.
+        automatic: bool = (bool, tag = "8"),
     }
 }
 record!(Server as ServerWire);
+
+impl Server {
+    /// What is wanted of it at a replicated time, in milliseconds: a maintenance that ran out is none any more.
+    #[must_use]
+    pub fn wish_at(&self, elapsed_ms: u64) -> ServerWish {
+        match self.wish {
+            ServerWish::Maintenance if elapsed_ms >= self.maintenance_until_ms => ServerWish::Active,
+            wish => wish,
+        }
+    }
+}

@@ -20,6 +20,8 @@ fn operation(mutation: &Mutation) -> u32 {
         Mutation::Mkdir(_) => 6,
         Mutation::Rename(_) => 7,
         Mutation::Remove(_) => 8,
+        Mutation::Undelete(_) => 9,
+        Mutation::SetReplicas(_) => 10,
     }
 }
 
@@ -134,5 +136,7 @@ fn run_one(write: &mut Write<'_, '_>, session: SessionId, mutation: &Mutation) -
         Mutation::Mkdir(m) => namespace::mkdir::mkdir(write, m),
         Mutation::Rename(m) => namespace::rename::rename(write, m),
         Mutation::Remove(m) => namespace::remove::remove(write, m),
+        Mutation::Undelete(m) => namespace::undelete::undelete(write, m),
+        Mutation::SetReplicas(m) => namespace::replicas::set(write, m),
     }
 }

@@ -95,8 +95,10 @@ fn commands() -> Vec<Kind> {
         op(Mutation::Mkdir(Mkdir { path: "/d".into(), parents: true })),
         op(Mutation::Rename(Rename { from: "/f".into(), to: "/g".into(), replace: true })),
         op(Mutation::Remove(Remove { path: "/f".into(), recursive: true, now: true })),
+        op(Mutation::Undelete(Undelete { path: "/f".into(), inode: InodeId(7), to: "/g".into() })),
+        op(Mutation::SetReplicas(SetReplicas { path: "/f".into(), replicas: 5 })),
         Kind::Seal(sealed()),
-        Kind::ConfirmReplicas(ConfirmReplicas { chunk: ChunkId(9), servers: vec![server(2)] }),
+        Kind::ConfirmReplicas(ConfirmReplicas { chunk: ChunkId(9), servers: vec![server(2)], gone: vec![] }),
         Kind::ExpireLease(ExpireLease { lease: LeaseId(8) }),
         Kind::CollectRemoved(CollectRemoved { limit: 100 }),
         Kind::ForgetDoomed(ForgetDoomed { chunks: vec![ChunkId(9)] }),
@@ -109,6 +111,14 @@ fn commands() -> Vec<Kind> {
         }),
         Kind::PutSettings(PutSettings { settings: Settings::default() }),
         Kind::TrustServer(TrustServer { server: server(1), start_counter: 4 }),
+        Kind::SetServer(SetServer {
+            server: server(1),
+            wish: ServerWish::Maintenance,
+            for_ms: 60_000,
+            automatic: true,
+        }),
+        Kind::EmptyTrash(EmptyTrash { removals: vec![Removal { inode: InodeId(7), removal: 3 }] }),
+        Kind::FollowWanted(FollowWanted { limit: 100 }),
     ]
 }
 
@@ -125,6 +135,8 @@ fn outcomes() -> Vec<Outcome> {
         Ok(Reply::Collected(Collected { worked: 3, more: true })),
         Ok(Reply::Server(RegisteredServer { old_image: true })),
         Ok(Reply::Time(ReplicatedTime { elapsed_ms: 5000 })),
+        Ok(Reply::Followed(Followed { worked: 3, more: true, chunks: vec![ChunkId(9), ChunkId(300)] })),
+        Ok(Reply::Emptied(Emptied { emptied: 2 })),
         Err(Refusal::new(ErrorCode::NotFound, "no")),
     ]
 }
@@ -156,7 +168,9 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         expected_inode: InodeId(6),
         expected_version: 4,
         collect_at_ms: 5000,
+        removal: 0,
     };
+    let trashed = Inode { state: InodeState::Removed, removal: 3, ..inode.clone() };
     let chunk = Chunk {
         inode: InodeId(7),
         offset: 10,
@@ -184,7 +198,9 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         next_inode: 11,
         next_lease: 12,
         next_session: 13,
+        removals: 0,
     };
+    let counters_with_trash = Counters { removals: 14, ..counters.clone() };
     let totals = Totals {
         files: 1,
         directories: 2,
@@ -195,14 +211,23 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         leases: 7,
         sessions: 8,
         servers: 9,
+        trashed: 0,
     };
+    let totals_with_trash = Totals { trashed: 10, ..totals.clone() };
     let server_row = Server {
         address: "h:1".into(),
         rack: "r".into(),
         start_counter: 4,
         durability: Durability::Buffered,
         old_image: true,
+        wish: ServerWish::Active,
+        maintenance_until_ms: 0,
+        automatic: false,
     };
+    let maintained =
+        Server { wish: ServerWish::Maintenance, maintenance_until_ms: 300, automatic: true, ..server_row.clone() };
+    let mut settings = Settings::default();
+    settings.set(&quarry_master_core::settings::REPAIR_DELAY, 300);
     vec![
         ("inode", row(inode)),
         ("entry", row(Entry { inode: InodeId(7) })),
@@ -218,6 +243,13 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("counters", row(counters)),
         ("totals", row(totals)),
         ("settings", row(Settings::default())),
+        ("server", row(maintained)),
+        ("settings", row(settings)),
+        ("inode", row(trashed)),
+        ("counters", row(counters_with_trash)),
+        ("totals", row(totals_with_trash)),
+        ("trash", row(Trash { inode: InodeId(7), until_ms: 5000, removed_ms: 99 })),
+        ("wanted", row(Wanted { from: 300 })),
     ]
 }
 
@@ -251,10 +283,15 @@ fn golden_bytes_of_keys() {
     assert_eq!(hex(&keys::result(SessionId(1), 2)), "00000000000000010000000000000002");
     assert_eq!(hex(&keys::server(server(1))), "00000000000000000000000000000001");
     assert_eq!(keys::read_entry(&keys::entry(InodeId(1), "ü")), Some((InodeId(1), "ü")));
+    assert_eq!(hex(&keys::trash(InodeId(1), "ab", 2)), "0000000000000001616200fffffffffffffffd");
+    assert_eq!(keys::read_trash(&keys::trash(InodeId(1), "ü", 2)), Some((InodeId(1), "ü", 2)));
     assert_eq!(keys::read_two(&keys::row(InodeId(1), 2)), Some((1, 2)));
     assert_eq!(keys::after(u64::MAX), None);
     let names: Vec<&str> = Table::ALL.iter().map(|t| t.name()).collect();
-    assert_eq!(names.join(" "), "meta inode entry row chunk lease session removed doomed server result nonce open");
+    assert_eq!(
+        names.join(" "),
+        "meta inode entry row chunk lease session removed doomed server result nonce open trash wanted"
+    );
 }
 
 fn decode_all(bytes: &[u8]) {
@@ -274,6 +311,9 @@ fn decode_all(bytes: &[u8]) {
     let _ = Counters::decode(bytes);
     let _ = Totals::decode(bytes);
     let _ = Settings::decode(bytes);
+    let _ = Trash::decode(bytes);
+    let _ = Wanted::decode(bytes);
+    let _ = keys::read_trash(bytes);
     let _ = (keys::read_one(bytes), keys::read_two(bytes), keys::read_entry(bytes));
 }
 
@@ -303,14 +343,18 @@ proptest! {
         let world = crate::world::World::new();
         let _ = query::list(&world.tables, &path, &token, 10);
         let _ = query::list(&world.tables, "/", &token, 10);
+        let _ = query::trash(&world.tables, &path, &token, 10);
         let _ = query::stat(&world.tables, &format!("/{name}"));
     }
 
     #[test]
-    fn damaged_tables_are_an_error_and_no_panic(table in 0usize..13, key: Vec<u8>, value: Vec<u8>, op_at: usize) {
+    fn damaged_tables_are_an_error_and_no_panic(table in 0usize..15, key: Vec<u8>, value: Vec<u8>, op_at: usize) {
         let mut world = crate::world::World::new();
         world.mkdir("/d");
         world.file("/f", b"abc");
+        world.file("/g", b"abc");
+        world.set_replicas("/g", 5).unwrap();
+        world.remove("/g", false, false).unwrap();
         let mut tables: MemTables = world.tables.clone();
         let table = Table::ALL[table];
         let key = if op_at.is_multiple_of(2) {
@@ -326,5 +370,6 @@ proptest! {
         let _ = query::servers(&tables, None, 10);
         let _ = query::leases(&tables, LeaseId(0), 10);
         let _ = query::doomed(&tables, None, 10);
+        let _ = query::trash(&tables, "/", &[], 10);
     }
 }

@@ -52,7 +52,7 @@ fn s2_replicas_are_confirmed_of_sealed_chunks_only() {
     let mut world = World::new();
     let put = world.create("/f", CreateMode::Visible).unwrap();
     let chunk = world.add(&put, 100).unwrap();
-    let confirm = Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers: vec![server(1)] });
+    let confirm = Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers: vec![server(1)], gone: vec![] });
     assert_eq!(world.refused(confirm.clone()), ErrorCode::Conflict);
     world.seal(chunk, b"", &[]).unwrap();
     assert_eq!(world.refused(confirm), ErrorCode::NotFound);

@@ -7,10 +7,12 @@ use crate::world::{World, server};
 fn s6_removed_files_keep_their_chunks_for_the_readers_grace() {
     let mut world = World::new();
     let file = world.file("/f", b"abc");
+    world.set("trash", "2m");
     world.remove("/f", false, false).unwrap();
+    world.pass(120_000);
     world.collect(100);
     let rows = query::rows(&world.tables, file.inode, 0, 10).unwrap();
-    assert_eq!(rows.chunks.len(), 1, "a running get still finds them by inode");
+    assert_eq!(rows.chunks.len(), 1, "a running get still finds them by inode, also after the trash");
     world.pass_grace();
     world.collect(100);
     assert!(query::rows(&world.tables, file.inode, 0, 10).unwrap().chunks.is_empty());

@@ -8,7 +8,9 @@ use quarry_master_core::{
     command::*,
     keys, query,
     reply::*,
-    rows::{Chunk, ChunkState, Entry, Inode, InodeState, Lease, Mark, OpResult, Record, Row, Session, Totals},
+    rows::{
+        Chunk, ChunkState, Entry, Inode, InodeState, Lease, Mark, OpResult, Record, Row, Session, Totals, Trash, Wanted,
+    },
     tables::{MemTables, Overlay, Table},
 };
 use quarry_types::{ChunkId, ClusterId, Crc32, ErrorCode, InodeId, LeaseId, NodeId, ServerId, SessionId, ids::ROOT};
@@ -166,6 +168,35 @@ impl World {
         }
     }
 
+    /// Replicated time moves on by at least this.
+    pub fn pass(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(60_000) {
+            self.tick(60_000);
+        }
+    }
+
+    /// Changes a setting.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let mut settings = query::settings(&self.tables).unwrap();
+        settings.change(name, value).unwrap();
+        self.ok(Kind::PutSettings(PutSettings { settings }));
+    }
+
+    pub fn undelete(&mut self, path: &str, inode: u64, to: &str) -> Outcome {
+        self.client(Mutation::Undelete(Undelete { path: path.into(), inode: InodeId(inode), to: to.into() }))
+    }
+
+    pub fn set_replicas(&mut self, path: &str, replicas: u32) -> Outcome {
+        self.client(Mutation::SetReplicas(SetReplicas { path: path.into(), replicas }))
+    }
+
+    pub fn follow(&mut self, limit: u32) -> Followed {
+        match self.ok(Kind::FollowWanted(FollowWanted { limit })) {
+            Reply::Followed(followed) => followed,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn collect(&mut self, limit: u32) -> Collected {
         match self.ok(Kind::CollectRemoved(CollectRemoved { limit })) {
             Reply::Collected(collected) => collected,
@@ -252,6 +283,7 @@ pub fn check(tables: &MemTables) {
     let inodes: BTreeMap<u64, Inode> = ids(tables, Table::Inode);
     let chunks: BTreeMap<u64, Chunk> = ids(tables, Table::Chunk);
     check_names(tables, &inodes);
+    check_trash(tables, &inodes);
     check_chunks(tables, &inodes, &chunks);
     check_leases(tables, &inodes);
     check_sessions(tables);
@@ -271,6 +303,7 @@ pub fn check(tables: &MemTables) {
         leases: tables.rows(Table::Lease).count() as u64,
         sessions: tables.rows(Table::Session).count() as u64,
         servers: tables.rows(Table::Server).count() as u64,
+        trashed: tables.rows(Table::Trash).count() as u64,
     };
     assert_eq!(totals, counted, "totals are right");
 }
@@ -293,7 +326,22 @@ fn check_names(tables: &MemTables, inodes: &BTreeMap<u64, Inode>) {
     }
 }
 
+fn check_trash(tables: &MemTables, inodes: &BTreeMap<u64, Inode>) {
+    let mut trashed = BTreeSet::new();
+    for (key, row) in rows::<Trash>(tables, Table::Trash) {
+        let (directory, name, removal) = keys::read_trash(&key).unwrap();
+        let inode = &inodes[&row.inode.0];
+        assert_eq!((inode.parent, inode.name.as_str(), inode.removal), (directory, name, removal));
+        assert_eq!(inode.state, InodeState::Removed);
+        assert!(row.until_ms <= inode.collect_at_ms, "nothing is taken apart that can be taken back");
+        trashed.insert(row.inode.0);
+    }
+    let said: BTreeSet<u64> = inodes.iter().filter(|(_, i)| i.removal != 0).map(|(id, _)| *id).collect();
+    assert_eq!(said, trashed, "what says that it lies in the trash can be found there");
+}
+
 fn check_chunks(tables: &MemTables, inodes: &BTreeMap<u64, Inode>, chunks: &BTreeMap<u64, Chunk>) {
+    let wanted: BTreeMap<u64, Wanted> = ids(tables, Table::Wanted);
     let mut in_rows = BTreeSet::new();
     let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
     let mut count: BTreeMap<u64, u64> = BTreeMap::new();
@@ -303,6 +351,10 @@ fn check_chunks(tables: &MemTables, inodes: &BTreeMap<u64, Inode>, chunks: &BTre
         assert_eq!((chunk.inode.0, chunk.offset), (inode, offset), "a row's record is its own");
         assert_ne!(chunk.state, ChunkState::Doomed);
         assert!(in_rows.insert(row.chunk.0), "one row a chunk");
+        let file = &inodes[&inode];
+        let followed = wanted.get(&inode).is_none_or(|row| offset < row.from);
+        let lives = file.state != InodeState::Removed || file.removal != 0;
+        assert!(chunk.wanted == file.replicas || !followed || !lives, "chunks want what their file wants, or will");
         let end = ends.entry(inode).or_default();
         assert!(offset >= *end, "rows do not overlap");
         *end = offset + chunk.reach();

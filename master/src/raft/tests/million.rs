@@ -50,6 +50,7 @@ fn rows(n: u64) -> [Change; 4] {
         expected_inode: InodeId(0),
         expected_version: 0,
         collect_at_ms: 0,
+        removal: 0,
     };
     let record = Chunk {
         inode,

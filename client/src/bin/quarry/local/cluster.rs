@@ -175,6 +175,8 @@ impl Cluster {
             let rack = member.rack.clone().unwrap_or_else(|| "rack-1".into());
             arguments.extend(["--masters".into(), self.masters().into(), "--rack".into(), rack.into()]);
         }
+        // Several share the machine, so the system picks the port; the log has it.
+        arguments.extend(["--http".into(), "127.0.0.1:0".into()]);
         arguments
     }
 }

@@ -30,8 +30,18 @@ struct Writer {
     fewest: Option<usize>,
 }
 
+/// Something that was removed as a whole: what it was called in its directory, an inode as that may move.
+struct Removed {
+    directory: InodeId,
+    name: String,
+    until_ms: u64,
+    /// By path from where it was; the first is what was removed.
+    nodes: Vec<(String, Node)>,
+}
+
 pub struct Model {
     pub world: World,
+    trash: Vec<Removed>,
     tree: BTreeMap<String, Node>,
     writers: Vec<Writer>,
     pub last: Option<(Kind, Outcome)>,
@@ -50,7 +60,10 @@ type Expected = Result<(), ErrorCode>;
 impl Model {
     pub fn new() -> Self {
         let root = Node { inode: InodeId(1), directory: true, content: vec![], version: 1, writer: false };
-        Model { world: World::new(), tree: BTreeMap::from([(String::new(), root)]), writers: vec![], last: None }
+        let mut world = World::new();
+        world.set("trash", "2m");
+        world.set("reader-grace", "1m");
+        Model { world, trash: vec![], tree: BTreeMap::from([(String::new(), root)]), writers: vec![], last: None }
     }
 
     fn client(&mut self, mutation: Mutation, expected: Expected) -> Option<Reply> {
@@ -82,6 +95,12 @@ impl Model {
 
     fn path_of(&self, inode: InodeId) -> Option<String> {
         self.tree.iter().find(|(_, node)| node.inode == inode).map(|(path, _)| path.clone())
+    }
+
+    /// A file or directory that is visible, or in the trash, or below something that is.
+    fn node(&mut self, inode: InodeId) -> Option<&mut Node> {
+        let trashed = self.trash.iter_mut().flat_map(|removed| &mut removed.nodes).map(|(_, node)| node);
+        self.tree.values_mut().chain(trashed).find(|node| node.inode == inode)
     }
 
     fn end_writer_of(&mut self, inode: InodeId) {
@@ -237,11 +256,10 @@ impl Model {
         writer.put.wrote(chunk, &bytes);
         writer.content.extend(&bytes);
         writer.fewest = Some(writer.fewest.map_or(holders, |fewest| fewest.min(holders)));
+        let (inode, content) = (writer.put.inode, writer.content.clone());
         if writer.visible
-            && let Some(path) = self.path_of(self.writers[index].put.inode)
+            && let Some(node) = self.node(inode)
         {
-            let content = self.writers[index].content.clone();
-            let node = self.tree.get_mut(&path).unwrap();
             node.content = content;
             node.version += 1;
         }
@@ -253,13 +271,15 @@ impl Model {
         writer.fewest = writer.fewest.map(|fewest| fewest.max(2));
         for chunk in chunks {
             let servers = vec![server(0), server(1)];
-            let _ = self.world.apply(Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers }));
+            let _ = self.world.apply(Kind::ConfirmReplicas(ConfirmReplicas { chunk, servers, gone: vec![] }));
         }
     }
 
     pub fn complete(&mut self, index: usize, lie: bool) {
         let Some(writer) = self.writers.get(index) else { return };
         let target = self.target(writer);
+        let inode = query::inode(&self.world.tables, writer.put.inode).unwrap();
+        let needed = inode.map_or(2, |inode| inode.replicas.min(2)) as usize;
         let mut command = world::complete(&writer.put);
         if lie {
             command.crc.0 ^= 1;
@@ -271,7 +291,7 @@ impl Model {
             Some(_) if lie => Err(ErrorCode::Mismatch),
             Some(path) => {
                 let allowed = if writer.visible { Ok(()) } else { self.allowed(path, writer.mode, writer.expected) };
-                let short = writer.fewest.is_some_and(|fewest| fewest < 2);
+                let short = writer.fewest.is_some_and(|fewest| fewest < needed);
                 allowed.and(if short { Err(ErrorCode::UnderReplicated) } else { Ok(()) })
             }
         };
@@ -308,8 +328,8 @@ impl Model {
         }
         if expected.is_ok() && !self.writers[index].ended {
             self.writers[index].ended = true;
-            if let Some(path) = self.path_of(inode) {
-                self.tree.get_mut(&path).unwrap().writer = false;
+            if let Some(node) = self.node(inode) {
+                node.writer = false;
             }
         }
     }
@@ -353,12 +373,60 @@ impl Model {
         if self.client(Mutation::Remove(command), expected).is_none() {
             return;
         }
-        for (gone, node) in self.take(path) {
-            // Below a removed directory a writer keeps its lease until the collector comes by.
-            if gone == path {
-                self.end_writer_of(node.inode);
+        let directory = self.parent_of(path).unwrap();
+        let mut nodes = self.take(path);
+        // Below a removed directory a writer keeps its lease until the collector comes by.
+        let (_, top) = &mut nodes[0];
+        top.writer = false;
+        let inode = top.inode;
+        self.end_writer_of(inode);
+        if !now {
+            nodes.iter_mut().for_each(|(of, _)| *of = of[path.len()..].to_string());
+            let until_ms = self.elapsed_ms() + 120_000;
+            self.trash.push(Removed { directory, name: name(path).into(), until_ms, nodes });
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        query::counters(&self.world.tables).unwrap().elapsed_ms
+    }
+
+    pub fn undelete(&mut self, path: &str, to: Option<&str>) {
+        let (elapsed_ms, target) = (self.elapsed_ms(), to.unwrap_or(path));
+        let expected = (|| {
+            let directory = self.parent_of(path)?;
+            let found = self.trash.iter().rposition(|r| (r.directory, r.name.as_str()) == (directory, name(path)));
+            let found = found.filter(|at| self.trash[*at].until_ms > elapsed_ms).ok_or(ErrorCode::NotFound)?;
+            self.parent_of(target)?;
+            if self.tree.contains_key(target) {
+                return Err(ErrorCode::AlreadyExists);
+            }
+            let inode = self.trash[found].nodes[0].1.inode;
+            let unsealed = self.writers.iter().any(|w| w.put.inode == inode && w.open.is_some());
+            if unsealed { Err(ErrorCode::Busy) } else { Ok(found) }
+        })();
+        let undelete = Undelete { path: path.into(), inode: InodeId(0), to: to.unwrap_or_default().into() };
+        if self.client(Mutation::Undelete(undelete), expected.map(|_| ())).is_some() {
+            for (below, node) in self.trash.remove(expected.unwrap()).nodes {
+                self.tree.insert(format!("{target}{below}"), node);
             }
         }
+    }
+
+    pub fn empty(&mut self) {
+        let page = query::trash(&self.world.tables, "/", &[], 1000).unwrap();
+        let visible = page.entries.into_iter().map(|e| Removal { inode: e.file.inode, removal: e.removal });
+        let removals = visible.chain(page.hidden).collect();
+        self.world.ok(Kind::EmptyTrash(EmptyTrash { removals }));
+        let elapsed_ms = self.elapsed_ms();
+        self.trash.retain(|removed| removed.until_ms <= elapsed_ms);
+    }
+
+    pub fn set_replicas(&mut self, path: &str, replicas: u32) {
+        let expected = self
+            .parent_of(path)
+            .and_then(|_| if self.tree.contains_key(path) { Ok(()) } else { Err(ErrorCode::NotFound) });
+        self.client(Mutation::SetReplicas(SetReplicas { path: path.into(), replicas }), expected);
     }
 
     /// A visible writer below a removed tree loses its lease at some step of the collector.
@@ -376,10 +444,10 @@ impl Model {
         }
     }
 
-    /// Writers that ended make room for new ones.
+    /// Writers that ended make room for new ones, unless what they left is not sealed yet.
     pub fn forget_ended(&mut self) {
         if self.writers.len() > 5 {
-            self.writers.retain(|w| !w.ended);
+            self.writers.retain(|w| !w.ended || w.open.is_some());
         }
     }
 

@@ -1,0 +1,139 @@
+//! What operators ask and order: the cluster's state, the repair ledger, explanations, servers, balance.
+
+use std::time::Duration;
+
+use quarry_proto::v1;
+use quarry_types::{ChunkId, ServerId, limits};
+use tonic::transport::Channel;
+
+use crate::{Client, ClientError};
+
+/// The service of a master.
+pub(crate) fn admin(channel: Channel) -> v1::admin_client::AdminClient<Channel> {
+    v1::admin_client::AdminClient::new(channel).max_decoding_message_size(limits::GRPC_MESSAGE_BYTES)
+}
+
+impl Client {
+    /// The state of the cluster, as the leader sees it.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn status(&self) -> Result<v1::StatusReply, ClientError> {
+        self.shared
+            .ask("asking for the status", v1::StatusRequest {}, |channel, request| {
+                Box::pin(async move { admin(channel).status(request).await })
+            })
+            .await
+    }
+
+    /// The repair ledger: chunks that are not as they should be, most endangered first, `limit` rows at most (0: what one
+    /// message holds); with `finished` also work that ended of late.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn repairs(&self, limit: u32, finished: bool) -> Result<v1::RepairsReply, ClientError> {
+        self.shared
+            .ask("asking for the repairs", v1::RepairsRequest { limit, finished }, |channel, request| {
+                Box::pin(async move { admin(channel).repairs(request).await })
+            })
+            .await
+    }
+
+    /// Ends the brake of repair: what it holds is repaired from now on. What held it; empty when nothing did.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn release_brake(&self) -> Result<String, ClientError> {
+        self.shared
+            .ask("releasing the brake", v1::ReleaseBrakeRequest {}, |channel, request| {
+                Box::pin(async move { admin(channel).release_brake(request).await })
+            })
+            .await
+            .map(|reply| reply.released)
+    }
+
+    /// What would be done about a chunk now, with every filter and term of every candidate.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] and others.
+    pub async fn explain_chunk(&self, chunk: ChunkId) -> Result<v1::ExplainReply, ClientError> {
+        let request = v1::ExplainChunkRequest { chunk: chunk.0 };
+        self.shared
+            .ask(&format!("explaining chunk {chunk}"), request, |channel, request| {
+                Box::pin(async move { admin(channel).explain_chunk(request).await })
+            })
+            .await
+    }
+
+    /// What the leader thinks of a chunkserver, and whether it would give it a new chunk.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] and others.
+    pub async fn explain_server(&self, server: ServerId) -> Result<v1::ExplainReply, ClientError> {
+        let request = v1::ExplainServerRequest { server: server.to_bytes().into() };
+        self.shared
+            .ask(&format!("explaining chunkserver {server}"), request, |channel, request| {
+                Box::pin(async move { admin(channel).explain_server(request).await })
+            })
+            .await
+    }
+
+    /// Where a chunk of the file at `path`, or of a new file in the directory at `path`, would go now.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] and others.
+    pub async fn explain_placement(&self, path: &str) -> Result<v1::ExplainReply, ClientError> {
+        let request = v1::ExplainPlacementRequest { path: path.into() };
+        self.shared
+            .ask(&format!("explaining where {path} would go"), request, |channel, request| {
+                Box::pin(async move { admin(channel).explain_placement(request).await })
+            })
+            .await
+    }
+
+    /// Changes what is wanted of a chunkserver; `lasting` is for a maintenance. How far it is. The same again is fine.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] and others.
+    pub async fn set_server(
+        &self,
+        server: ServerId,
+        wish: v1::ServerWish,
+        lasting: Duration,
+    ) -> Result<v1::ServerProgressReply, ClientError> {
+        let for_ms = u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::SetServerRequest { server: server.to_bytes().into(), wish: wish.into(), for_ms };
+        self.shared
+            .ask(&format!("changing what is wanted of chunkserver {server}"), request, |channel, request| {
+                Box::pin(async move { admin(channel).set_server(request).await })
+            })
+            .await
+            .map(|reply| reply.progress.unwrap_or_default())
+    }
+
+    /// How far a drain, a maintenance or a decommission of a chunkserver has come.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] and others.
+    pub async fn server_progress(&self, server: ServerId) -> Result<v1::ServerProgressReply, ClientError> {
+        let request = v1::ServerProgressRequest { server: server.to_bytes().into() };
+        self.shared
+            .ask(&format!("asking how far chunkserver {server} is"), request, |channel, request| {
+                Box::pin(async move { admin(channel).server_progress(request).await })
+            })
+            .await
+    }
+
+    /// Evens out how full the chunkservers are, or stops that, or (`dry_run`) only says how far it is and what would be moved.
+    /// The same again is fine.
+    ///
+    /// # Errors
+    /// When no master answers, and others.
+    pub async fn rebalance(&self, dry_run: bool, stop: bool) -> Result<v1::RebalanceReply, ClientError> {
+        self.shared
+            .ask("evening out the chunkservers", v1::RebalanceRequest { dry_run, stop }, |channel, request| {
+                Box::pin(async move { admin(channel).rebalance(request).await })
+            })
+            .await
+    }
+}

@@ -1,0 +1,143 @@
+//! The verbs of operators: repairs, explanations, servers, balance.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
+use quarry_client::ChunkId;
+
+use super::duration;
+
+/// `repairs`.
+#[derive(Debug, Args)]
+pub struct Repairs {
+    /// Show it anew each second until nothing is left; where it is not shown on a terminal, a line for each change
+    #[arg(long)]
+    pub watch: bool,
+    /// Also what was finished of late
+    #[arg(long)]
+    pub finished: bool,
+    /// Chunks to list at most [default: as many as the master tells at once]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    pub limit: u32,
+    /// Let repair go on though many servers went at once: what was held is copied from now on
+    #[arg(long, conflicts_with_all = ["watch", "finished", "limit"])]
+    pub release_brake: bool,
+}
+
+/// `explain …`. With -v every filter and every term of the score.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// What would be done about a chunk now, and why; with -v every filter and every term of every candidate's score
+    Chunk {
+        /// The chunk, as `quarry chunks` and `quarry repairs` show it
+        #[arg(value_name = "ID")]
+        chunk: ChunkId,
+    },
+    /// What the master thinks of a chunkserver, and whether it would give it a new chunk; with -v every filter and term
+    Server(Server),
+    /// Where a chunk of a file would go now, and why not elsewhere; with -v every filter and every term
+    Placement {
+        /// A file in the cluster, or a directory for a new file in it
+        #[arg(value_name = "REMOTE")]
+        remote: OsString,
+    },
+}
+
+/// One chunkserver.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// The chunkserver: its address or its id as `quarry status` shows it, or the beginning of the id
+    #[arg(value_name = "SERVER", value_parser = NonEmptyStringValueParser::new())]
+    pub server: String,
+}
+
+/// `drain` and `decommission`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// Return at once; without it, the command returns when the chunkserver is empty, however long that takes
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Which one
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `maintenance`.
+#[derive(Debug, Args)]
+pub struct Maintenance {
+    /// For how long, as in 30m or 2h; it ends by itself
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, required_unless_present = "end")]
+    pub lasting: Option<Duration>,
+    /// End it now
+    #[arg(long, conflicts_with = "lasting")]
+    pub end: bool,
+    /// Which one
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `rebalance`.
+#[derive(Debug, Args)]
+pub struct Rebalance {
+    /// Move nothing: show how full the chunkservers are and would be, and how far a rebalancing under way has come
+    #[arg(long, conflicts_with_all = ["stop", "no_wait"])]
+    pub dry_run: bool,
+    /// End one that is under way; what was moved stays moved
+    #[arg(long)]
+    pub stop: bool,
+    /// Return at once; without it, the command returns when nothing is left to move, however long that takes
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Verb, tests::parse},
+        *,
+    };
+
+    #[test]
+    fn repairs_are_listed_watched_or_let_go() {
+        let Ok(Verb::Repairs(repairs)) = parse("quarry repairs --watch --finished --limit 5").map(|cli| cli.verb)
+        else {
+            panic!()
+        };
+        assert_eq!((repairs.watch, repairs.finished, repairs.limit), (true, true, 5));
+        assert!(parse("quarry repairs --release-brake").is_ok());
+        assert!(parse("quarry repairs --release-brake --limit 3").is_err());
+        assert!(parse("quarry repairs --release-brake --watch").is_err());
+    }
+
+    #[test]
+    fn chunks_are_explained_by_any_spelling_of_their_id() {
+        for id in ["12", "c12"] {
+            let cli = parse(&format!("quarry explain chunk {id} -v")).unwrap();
+            let Verb::Explain(Explain::Chunk { chunk }) = cli.verb else { panic!() };
+            assert_eq!((chunk, cli.global.verbose), (ChunkId(12), true));
+        }
+        assert!(parse("quarry explain chunk x").is_err() && parse("quarry explain").is_err());
+        assert!(parse("quarry explain server h:1").is_ok() && parse("quarry explain placement /a").is_ok());
+    }
+
+    #[test]
+    fn a_maintenance_has_an_end_and_servers_have_names() {
+        let Ok(Verb::Maintenance(one)) = parse("quarry maintenance h:1 --for 30m").map(|cli| cli.verb) else {
+            panic!()
+        };
+        assert_eq!((one.lasting, one.end), (Some(Duration::from_secs(1800)), false));
+        assert!(parse("quarry maintenance h:1 --end").is_ok());
+        for bad in ["maintenance h:1", "maintenance h:1 --for 30m --end", "maintenance --for 30m", "drain", "drain "] {
+            assert!(parse(&format!("quarry {bad}")).is_err(), "{bad}");
+        }
+        assert!(parse("quarry drain --no-wait h:1").is_ok() && parse("quarry decommission abc --no-wait").is_ok());
+    }
+
+    #[test]
+    fn rebalancing_is_tried_started_or_stopped() {
+        for good in ["", " --dry-run", " --no-wait", " --stop"] {
+            assert!(parse(&format!("quarry rebalance{good}")).is_ok(), "{good}");
+        }
+        assert!(parse("quarry rebalance --dry-run --stop").is_err());
+    }
+}

@@ -1,0 +1,398 @@
+//! The next step for one chunk, or why there is none.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use quarry_types::{
+    ServerId,
+    limits::{BLOCK_BYTES, CHUNK_BYTES},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Policy,
+    facts::{ChunkFacts, Cluster, Holder, Quality},
+    need::{Need, assess, counted, is_bad},
+};
+use crate::{
+    detector::Health,
+    placement::{
+        Candidate, Filter, Weights,
+        draw::Best,
+        explain::{Explained, explain},
+        filter::{Ask, FOR_COPY, FOR_COPY_IN_NEED, Tally, rejection},
+        score,
+    },
+};
+
+/// What a chunk file takes besides its data, in bytes: the header and the block CRCs.
+const FILE_OVERHEAD: u64 = 2 * BLOCK_BYTES;
+
+const _: () = assert!(CHUNK_BYTES / BLOCK_BYTES * 4 < BLOCK_BYTES, "block CRCs fit the overhead");
+
+/// Everything about one chunk that a decision rests on. With the [`Cluster`] and the [`Policy`] it is all there is: the same
+/// question gets the same answer, here, in `quarry explain`, and in the simulator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The chunk and its holders.
+    pub facts: ChunkFacts,
+    /// Since when it is not as it should be.
+    pub since: Duration,
+    /// Servers that failed a copy of it lately: others are tried first.
+    pub failed: Vec<ServerId>,
+    /// The leader's time.
+    pub now: Duration,
+    /// A uniform random number.
+    pub chance: u64,
+}
+
+/// The next step for a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// It is as it should be.
+    Nothing,
+    /// Copy it.
+    Copy {
+        /// To here.
+        target: ServerId,
+        /// From here, best first.
+        sources: Vec<ServerId>,
+        /// One replica is left: at twice the rate.
+        urgent: bool,
+    },
+    /// Remove a replica: a surplus one (S7), or one that is of no use.
+    Drop {
+        /// Whose.
+        server: ServerId,
+        /// It is of no use.
+        bad: bool,
+    },
+    /// Nothing can or should be done now.
+    Wait(Reason),
+}
+
+/// Why nothing is done now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The leader does not know yet who has what.
+    NotReady,
+    /// Too many servers went at once.
+    Brake(String),
+    /// It misses one replica only, and its server may come back.
+    Delay {
+        /// Until then.
+        until: Duration,
+    },
+    /// No good replica can be reached.
+    NoReplica,
+    /// Those that have it have their limit of copies.
+    SourcesBusy,
+    /// The cluster's budget is used up.
+    ClusterBudget,
+    /// Those that could take it have their limit of copies.
+    TargetsBusy(Tally),
+    /// Nobody can take it.
+    NoTarget(Tally),
+    /// It is whole, but nobody on another rack can take it.
+    NoRack(Tally),
+    /// A replica too many, but not enough others are known for certain to be there (S7).
+    Unsafe,
+    /// A replica that failed a check is kept for a while.
+    Keep {
+        /// Until then.
+        until: Duration,
+    },
+    /// The last attempt failed.
+    Failed {
+        /// How.
+        error: String,
+        /// The next one.
+        until: Duration,
+    },
+}
+
+impl Reason {
+    /// Only a change of the cluster helps, not time.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Reason::Brake(_) | Reason::NoReplica | Reason::NoTarget(_) | Reason::NoRack(_) | Reason::Unsafe)
+    }
+
+    /// It could be done, and is not for a reason that concerns the whole cluster.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Reason::Brake(_))
+    }
+
+    /// When to look again, at the earliest, if nothing else happens.
+    #[must_use]
+    pub fn again(&self, now: Duration) -> Option<Duration> {
+        match self {
+            Reason::Delay { until } | Reason::Keep { until } | Reason::Failed { until, .. } => Some(*until),
+            Reason::SourcesBusy | Reason::ClusterBudget | Reason::TargetsBusy(_) => None,
+            _ => Some(now.saturating_add(LOOK_AGAIN)),
+        }
+    }
+
+    /// What an operator could do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Reason::NotReady | Reason::Unsafe => "wait: chunkservers report to the new leader",
+            Reason::Brake(_) => "bring the chunkservers back, or let repair go with `quarry repairs --release-brake`",
+            Reason::Delay { .. } => "wait, or lower `repair-delay` (`quarry settings`)",
+            Reason::NoReplica => "bring back a chunkserver that held it; without one the chunk is lost",
+            Reason::SourcesBusy => "wait, or raise `repair-out` and `repair-rate` (`quarry settings`)",
+            Reason::ClusterBudget => "wait, or raise `repair-rate-cluster` (`quarry settings`)",
+            Reason::TargetsBusy(tally) | Reason::NoTarget(tally) => {
+                tally.decisive(FOR_COPY).map_or("add a chunkserver", Filter::remedy)
+            }
+            Reason::NoRack(_) => "add or start a chunkserver on another rack",
+            Reason::Keep { .. } => "nothing: the chunk is whole; `quarantine-keep` says how long the bad replica stays",
+            Reason::Failed { .. } => "see the error; it is tried again",
+        }
+    }
+}
+
+/// A chunk that waits for a change of the cluster is looked at again after this, should the change have gone unnoticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotReady => f.write_str("the leader is new: chunkservers have not reported yet"),
+            Reason::Brake(why) => write!(f, "held: {why}"),
+            Reason::Delay { .. } => f.write_str("delayed: one replica is missing, and its server may come back"),
+            Reason::NoReplica => f.write_str("no good replica on any chunkserver that can be reached"),
+            Reason::SourcesBusy => f.write_str("the chunkservers that have it are at their limit of copies"),
+            Reason::ClusterBudget => f.write_str("the cluster is at its limit of bytes copied per second"),
+            Reason::TargetsBusy(tally) => write!(f, "{tally} can take it now"),
+            Reason::NoTarget(tally) => {
+                write!(f, "{tally} can take it")?;
+                match tally.decisive(FOR_COPY) {
+                    Some(filter) => write!(f, ": the last filter that ruled one out is `{filter}`"),
+                    None => Ok(()),
+                }
+            }
+            Reason::NoRack(tally) => {
+                write!(f, "whole, but on fewer racks than the cluster has: {tally} could take it on another rack")
+            }
+            Reason::Unsafe => f.write_str("a replica too many is kept until enough others are known for certain (S7)"),
+            Reason::Keep { .. } => f.write_str("a replica that failed a check is kept for a while"),
+            Reason::Failed { error, .. } => write!(f, "the last attempt failed: {error}"),
+        }
+    }
+}
+
+/// What a chunk needs, and the next step.
+#[must_use]
+pub fn decide(question: &Question, cluster: &Cluster, policy: &Policy) -> (Need, Decision) {
+    let facts = &question.facts;
+    let need = assess(facts, cluster.racks.len());
+    let decision = if need.wants_copy() {
+        copy(question, &need, cluster, policy).unwrap_or_else(Decision::Wait)
+    } else if need.surplus > 0 || need.bad > 0 {
+        trim(question, &need, cluster, policy)
+    } else {
+        Decision::Nothing
+    };
+    (need, decision)
+}
+
+fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Result<Decision, Reason> {
+    if !cluster.ready {
+        return Err(Reason::NotReady);
+    }
+    if let Some(why) = &cluster.brake
+        && need.good >= 2
+    {
+        return Err(Reason::Brake(why.clone()));
+    }
+    let until = question.since.saturating_add(policy.delay);
+    let under_min = need.good < policy.min_replicas.min(need.wanted);
+    if need.missing == 1 && !under_min && question.now < until {
+        return Err(Reason::Delay { until });
+    }
+    let sources = sources(&question.facts, cluster, policy)?;
+    let target = target(question, need, cluster, policy)?;
+    if cluster.budget <= 0 {
+        return Err(Reason::ClusterBudget);
+    }
+    Ok(Decision::Copy { target, sources, urgent: need.missing > 0 && need.good <= 1 })
+}
+
+/// Those to copy from, best first: with free copies and budget. Without a good replica, those that failed a check: their
+/// good blocks may add up.
+fn sources(facts: &ChunkFacts, cluster: &Cluster, policy: &Policy) -> Result<Vec<ServerId>, Reason> {
+    let mut from: Vec<&Holder> = facts.holders.iter().filter(|h| h.serves()).collect();
+    if from.is_empty() {
+        let salvage = |h: &&Holder| h.quality == Quality::Quarantined && h.health == Health::Alive && !h.dropping;
+        from = facts.holders.iter().filter(salvage).collect();
+    }
+    if from.is_empty() {
+        return Err(Reason::NoReplica);
+    }
+    let free = |c: &&Candidate| c.copies_out < policy.copies_out && c.budget_out > 0;
+    // A source's room says nothing about how well it gives.
+    let weights = Weights { capacity: 0, ..policy.weights };
+    let mut able: Vec<&Candidate> = from.iter().filter_map(|h| cluster.candidate(h.server)).filter(free).collect();
+    able.sort_by(|a, b| score(b, &weights).total.total_cmp(&score(a, &weights).total).then(a.server.cmp(&b.server)));
+    if able.is_empty() { Err(Reason::SourcesBusy) } else { Ok(able.into_iter().map(|c| c.server).collect()) }
+}
+
+/// What the targets of a copy are asked, from the strictest to what is left in need: the filters, and who is taken.
+fn rounds(question: &Question) -> [(&'static [Filter], Vec<ServerId>); 4] {
+    let holders = |of: &dyn Fn(&&Holder) -> bool| -> Vec<ServerId> {
+        question.facts.holders.iter().filter(of).map(|h| h.server).collect()
+    };
+    let all = holders(&|_| true);
+    let untried = all.iter().chain(&question.failed).copied().collect();
+    // A bad replica can be replaced where it is, when nobody else can take one.
+    let not_bad = holders(&|h| !is_bad(h));
+    [(FOR_COPY, untried), (FOR_COPY, all.clone()), (FOR_COPY_IN_NEED, all), (FOR_COPY_IN_NEED, not_bad)]
+}
+
+/// The racks that the replicas lie on which stay.
+fn used_racks(facts: &ChunkFacts) -> BTreeSet<&str> {
+    counted(facts).filter(|h| !h.leaves()).map(|h| h.rack.as_str()).collect()
+}
+
+/// The racks that a target must not be on: those used, if there is another rack whose servers could take the chunk.
+fn racks_to_avoid<'a>(
+    used: &'a BTreeSet<&'a str>,
+    taken: &[ServerId],
+    bytes: u64,
+    need: &Need,
+    cluster: &Cluster,
+) -> Option<&'a BTreeSet<&'a str>> {
+    let anywhere = Ask { bytes, taken, used_racks: None, copies_in_max: u32::MAX, toward: None };
+    let lasting = |filter: &&Filter| !filter.passes_soon();
+    let lasting: Vec<Filter> = FOR_COPY.iter().filter(lasting).copied().collect();
+    let elsewhere = || {
+        let other = |c: &&Candidate| !used.contains(c.rack.as_str());
+        cluster.candidates.iter().filter(other).any(|c| rejection(&lasting, c, &anywhere).is_none())
+    };
+    // For a chunk that only lacks racks, a copy on one that it has would be for nothing.
+    (only_racks(need) || elsewhere()).then_some(used)
+}
+
+fn only_racks(need: &Need) -> bool {
+    need.missing == 0 && need.moving == 0
+}
+
+/// Where a copy must go that is made for balancing alone: anywhere else it would not even anything out.
+fn toward(facts: &ChunkFacts, need: &Need) -> Option<ServerId> {
+    let leaves_for = |h: &Holder| h.leaves() && !h.leaving;
+    facts.toward.filter(|_| need.missing == 0 && need.moving == 1 && !facts.holders.iter().any(leaves_for))
+}
+
+fn bytes_of(facts: &ChunkFacts) -> u64 {
+    facts.length.saturating_add(FILE_OVERHEAD)
+}
+
+fn target(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Result<ServerId, Reason> {
+    let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
+    let (mut last, mut before) = (Tally::default(), None);
+    for (filters, taken) in rounds(question) {
+        // Where only `Healthy` differs and ruled nobody out, the outcome would be the same: servers may be thousands.
+        if before.as_ref() == Some(&taken) && last.by(Filter::Healthy) == 0 {
+            continue;
+        }
+        let avoid = racks_to_avoid(&used, &taken, bytes, need, cluster);
+        let toward = toward(&question.facts, need);
+        let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
+        let (mut tally, mut best) = (Tally::default(), Best::default());
+        for candidate in &cluster.candidates {
+            let rejected = rejection(filters, candidate, &ask);
+            tally.count(rejected);
+            if rejected.is_none() {
+                best.offer(score(candidate, &policy.weights).total, candidate.server);
+            }
+        }
+        if let Some(target) = best.draw(question.chance) {
+            return Ok(target);
+        }
+        // Those who are only busy come before a second choice.
+        if tally.out.keys().any(|filter| filter.passes_soon()) {
+            return Err(Reason::TargetsBusy(tally));
+        }
+        (last, before) = (tally, Some(taken));
+    }
+    Err(if only_racks(need) { Reason::NoRack(last) } else { Reason::NoTarget(last) })
+}
+
+fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Decision {
+    if !cluster.ready {
+        return Decision::Wait(Reason::NotReady);
+    }
+    let facts = &question.facts;
+    if need.surplus > 0 {
+        return surplus(facts, cluster)
+            .map_or(Decision::Wait(Reason::Unsafe), |server| Decision::Drop { server, bad: false });
+    }
+    let safe = facts.holders.iter().filter(|h| h.is_safe()).count();
+    if safe < facts.wanted as usize {
+        return Decision::Wait(Reason::Unsafe);
+    }
+    let kept = |h: &Holder| if h.quality == Quality::Quarantined { policy.quarantine_keep } else { policy.delay };
+    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| kept(h)) else {
+        return Decision::Nothing;
+    };
+    let until = question.since.saturating_add(kept(bad));
+    if question.now < until {
+        return Decision::Wait(Reason::Keep { until });
+    }
+    Decision::Drop { server: bad.server, bad: true }
+}
+
+fn racks<'a>(of: impl Iterator<Item = &'a Holder>) -> usize {
+    of.map(|h| h.rack.as_str()).collect::<BTreeSet<_>>().len()
+}
+
+/// The replica to drop of those that are too many, of a server that has reported since it registered last: what was dropped
+/// before a full report is what the report shows. Without it the wanted number of replicas must remain that are known for
+/// certain, on as many racks as now, as far as the wanted number can use them (S7).
+fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
+    let wanted = facts.wanted as usize;
+    let racks_now = racks(counted(facts)).min(wanted);
+    let may_go = |victim: &&Holder| {
+        let rest = || facts.holders.iter().filter(|h| h.server != victim.server && h.is_safe());
+        victim.health == Health::Alive && victim.reported && rest().count() >= wanted && racks(rest()) >= racks_now
+    };
+    // First who is to leave anyway, then who shares a rack, then who has the least room.
+    let order = |holder: &&Holder| {
+        let sharing = counted(facts).filter(|h| h.rack == holder.rack).count();
+        let fill = cluster.candidate(holder.server).map_or(0, |c| {
+            let all = c.capacity_bytes.max(1);
+            1_000_000 - u64::try_from(u128::from(c.free_bytes.min(all)) * 1_000_000 / u128::from(all)).unwrap_or(0)
+        });
+        (holder.leaves(), sharing, fill, holder.server)
+    };
+    counted(facts).filter(may_go).max_by_key(order).map(|h| h.server)
+}
+
+/// A decision with everything that was looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// What the chunk needs.
+    pub need: Need,
+    /// What would be done now.
+    pub decision: Decision,
+    /// Every server as a target of a copy: each filter and each term of its score.
+    pub targets: Vec<Explained>,
+}
+
+/// Decides, and says why.
+#[must_use]
+pub fn explained(question: &Question, cluster: &Cluster, policy: &Policy) -> Explanation {
+    let (need, decision) = decide(question, cluster, policy);
+    let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
+    let [_, (_, taken), ..] = rounds(question);
+    let avoid = racks_to_avoid(&used, &taken, bytes, &need, cluster);
+    let toward = toward(&question.facts, &need);
+    let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
+    let targets = cluster.candidates.iter().map(|c| explain(FOR_COPY, c, &ask, &policy.weights)).collect();
+    Explanation { need, decision, targets }
+}
+
+#[cfg(test)]
+mod tests;

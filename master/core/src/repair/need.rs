@@ -1,0 +1,82 @@
+//! What a chunk lacks or has too much of.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{ChunkFacts, Holder, Quality};
+use crate::{command::ServerWish, detector::Health};
+
+/// What a sealed chunk lacks, or has too much of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// Wanted replicas.
+    pub wanted: u32,
+    /// Good replicas on servers that are not counted as lost.
+    pub good: u32,
+    /// Replicas that are lost: wanted and not good.
+    pub missing: u32,
+    /// Good replicas that are to be elsewhere (drains, balancing) and have no successor yet, and those wanted for a while:
+    /// copies of what does not miss anything.
+    pub moving: u32,
+    /// It lies on fewer racks than the cluster has for it.
+    pub rack_short: bool,
+    /// Good replicas beyond those wanted.
+    pub surplus: u32,
+    /// Replicas that are of no use, on servers that are alive.
+    pub bad: u32,
+}
+
+impl Need {
+    /// Nothing is to be done.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        !self.wants_copy() && self.surplus == 0 && self.bad == 0
+    }
+
+    /// A copy is to be made.
+    #[must_use]
+    pub fn wants_copy(&self) -> bool {
+        self.missing > 0 || self.moving > 0 || self.rack_short
+    }
+}
+
+/// The replicas that count toward what is wanted. That of a server in maintenance does although it is away, as long as
+/// another one is there.
+pub(super) fn counted(facts: &ChunkFacts) -> impl Iterator<Item = &Holder> {
+    let there = facts.holders.iter().any(Holder::serves);
+    facts.holders.iter().filter(move |holder| {
+        holder.quality == Quality::Good
+            && !holder.dropping
+            && (holder.health != Health::Dead || (holder.wish == ServerWish::Maintenance && there))
+    })
+}
+
+/// A replica that is of no use but takes room on a server that could remove it.
+pub(super) fn is_bad(holder: &Holder) -> bool {
+    matches!(holder.quality, Quality::Quarantined | Quality::Unfit)
+        && holder.health == Health::Alive
+        && holder.reported
+        && !holder.dropping
+}
+
+/// What a chunk needs. `racks`: how many the cluster has.
+#[must_use]
+pub fn assess(facts: &ChunkFacts, racks: usize) -> Need {
+    let (mut good, mut staying, mut used) = (0u32, 0u32, BTreeSet::new());
+    for holder in counted(facts) {
+        good += 1;
+        if !holder.leaves() {
+            staying += 1;
+            used.insert(holder.rack.as_str());
+        }
+    }
+    let wanted = facts.wanted;
+    let missing = wanted.saturating_sub(good);
+    let for_now = wanted.saturating_add(facts.extra);
+    let moving = for_now.saturating_sub(staying).saturating_sub(missing);
+    let rack_short = staying >= wanted && used.len() < racks.min(wanted as usize);
+    let surplus = if staying >= for_now && !rack_short { good.saturating_sub(for_now) } else { 0 };
+    let bad = facts.holders.iter().filter(|h| is_bad(h)).count();
+    Need { wanted, good, missing, moving, rack_short, surplus, bad: u32::try_from(bad).unwrap_or(u32::MAX) }
+}

@@ -1,0 +1,440 @@
+//! Every chunk that is not as it should be, most endangered first, with what is being done about it: the ledger.
+//!
+//! A tick looks only at chunks that can be worked on now, and at no more than it is told to.
+
+mod finished;
+mod meter;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use finished::History;
+pub use finished::{Finished, Outcome};
+use meter::Meter;
+use quarry_types::{ChunkId, ServerId};
+
+use super::{decide::Reason, need::Need, rank::Rank};
+
+/// Chunks that miss at least so many replicas go before all others: none that misses fewer starts while one of them can be
+/// worked on.
+const MISSING_FIRST: u32 = 2;
+/// The first pause after a failure; it doubles with each.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause after a failure.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Servers that are remembered as having failed a chunk lately.
+const FAILED_MAX: usize = 4;
+/// Chunks whose time has come that are looked at again in one go; the others follow at the next look.
+const WAKE_MAX: usize = 2048;
+
+/// What is being done about a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing now.
+    None,
+    /// It is being copied.
+    Copying {
+        /// From here, at first.
+        source: ServerId,
+        /// To here.
+        target: ServerId,
+        /// Since then.
+        since: Duration,
+        /// Bytes that the target said it has.
+        done: u64,
+    },
+    /// A replica of it is being dropped.
+    Dropping {
+        /// Whose.
+        server: ServerId,
+    },
+}
+
+/// A chunk that is not as it should be.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it needs.
+    pub need: Need,
+    /// Its length.
+    pub bytes: u64,
+    /// Since when it is endangered, or else not as it should be.
+    pub since: Duration,
+    /// What is being done about it.
+    pub work: Work,
+    /// Why nothing is, as far as it was looked at.
+    pub reason: Option<Reason>,
+    /// When it is looked at again; `None`: as soon as there is room.
+    pub next: Option<Duration>,
+    /// Attempts that failed one after the other.
+    pub attempts: u32,
+    /// Who failed it lately.
+    pub failed: Vec<ServerId>,
+    /// Copies made and replicas dropped.
+    pub steps: u32,
+}
+
+impl Entry {
+    /// It can be worked on, now or after a while, without a change of the cluster.
+    fn is_pending(&self) -> bool {
+        self.work != Work::None || !self.reason.as_ref().is_some_and(Reason::is_blocked)
+    }
+
+    /// Bytes that are still to be copied for it.
+    #[must_use]
+    pub fn bytes_left(&self) -> u64 {
+        let copies = u64::from(self.need.missing + self.need.moving).max(u64::from(self.need.rack_short));
+        let done = if let Work::Copying { done, .. } = self.work { done } else { 0 };
+        (copies * self.bytes).saturating_sub(done)
+    }
+}
+
+/// A copy that is not needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needless {
+    /// Of this chunk.
+    pub chunk: ChunkId,
+    /// At this server.
+    pub target: ServerId,
+}
+
+/// What stands in the ledger in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Chunks by how many replicas they miss; 0: other work.
+    pub by_missing: BTreeMap<u32, u64>,
+    /// Chunks without any good replica.
+    pub lost: u64,
+    /// Bytes that are still to be copied.
+    pub bytes_left: u64,
+    /// Copies under way.
+    pub copying: u64,
+}
+
+/// The ledger.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: BTreeMap<ChunkId, Entry>,
+    /// All of them, in order.
+    order: BTreeSet<Rank>,
+    /// Those that may be worked on now, in order.
+    ready: BTreeSet<Rank>,
+    /// Those that wait, by when they are looked at again.
+    later: BTreeSet<(Duration, ChunkId)>,
+    /// Those that miss several and can be worked on, by how many.
+    first: BTreeMap<u32, u64>,
+    totals: Totals,
+    history: History,
+    meter: Meter,
+    visits: u64,
+}
+
+impl Queue {
+    /// How many chunks are not as they should be.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether all is as it should be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A chunk's entry.
+    #[must_use]
+    pub fn get(&self, chunk: ChunkId) -> Option<&Entry> {
+        self.entries.get(&chunk)
+    }
+
+    /// What stands in the ledger in short.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Entries looked at so far, for the proof that a tick does not walk all.
+    #[must_use]
+    pub fn visits(&self) -> u64 {
+        self.visits
+    }
+
+    /// Takes an entry out of the books, to put it back changed.
+    fn take(&mut self, chunk: ChunkId) -> Option<Entry> {
+        let entry = self.entries.remove(&chunk)?;
+        let rank = Rank::new(&entry.need, entry.since, chunk);
+        self.order.remove(&rank);
+        self.ready.remove(&rank);
+        if let Some(next) = entry.next {
+            self.later.remove(&(next, chunk));
+        }
+        if entry.need.missing >= MISSING_FIRST && entry.is_pending() {
+            less(&mut self.first, entry.need.missing);
+        }
+        less(&mut self.totals.by_missing, entry.need.missing);
+        self.totals.lost -= u64::from(entry.need.good == 0);
+        self.totals.bytes_left -= entry.bytes_left();
+        self.totals.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
+        Some(entry)
+    }
+
+    fn put(&mut self, chunk: ChunkId, entry: Entry) {
+        let rank = Rank::new(&entry.need, entry.since, chunk);
+        self.order.insert(rank);
+        if entry.work == Work::None {
+            match entry.next {
+                Some(next) => {
+                    self.later.insert((next, chunk));
+                }
+                None => {
+                    self.ready.insert(rank);
+                }
+            }
+        }
+        if entry.need.missing >= MISSING_FIRST && entry.is_pending() {
+            *self.first.entry(entry.need.missing).or_default() += 1;
+        }
+        *self.totals.by_missing.entry(entry.need.missing).or_default() += 1;
+        self.totals.lost += u64::from(entry.need.good == 0);
+        self.totals.bytes_left += entry.bytes_left();
+        self.totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.entries.insert(chunk, entry);
+    }
+
+    fn change(&mut self, chunk: ChunkId, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.take(chunk) {
+            change(&mut entry);
+            self.put(chunk, entry);
+        }
+    }
+
+    /// What a chunk needs, as it was just seen. A copy that this makes needless is returned: it is to be cancelled, and
+    /// counts as ended.
+    pub fn assess(&mut self, chunk: ChunkId, need: Need, bytes: u64, now: Duration) -> Option<Needless> {
+        self.visits += 1;
+        let Some(mut entry) = self.take(chunk) else {
+            if !need.is_met() {
+                let (work, reason, next, failed) = (Work::None, None, None, Vec::new());
+                self.put(chunk, Entry { need, bytes, since: now, work, reason, next, attempts: 0, failed, steps: 0 });
+            }
+            return None;
+        };
+        let needless = match entry.work {
+            Work::Copying { target, .. } if !need.wants_copy() => {
+                entry.work = Work::None;
+                Some(Needless { chunk, target })
+            }
+            _ => None,
+        };
+        if need.is_met() {
+            let outcome = if entry.steps > 0 { Outcome::Done } else { Outcome::Needless };
+            self.history.push(chunk, &entry, outcome, now);
+            return needless;
+        }
+        if need != entry.need {
+            let endangered = need.missing > 0 && entry.need.missing == 0;
+            if endangered || (entry.need.wants_copy() && !need.wants_copy()) {
+                entry.since = now;
+            }
+            // What it waited for may have come about.
+            (entry.next, entry.reason) = (None, None);
+            entry.need = need;
+        }
+        self.put(chunk, entry);
+        needless
+    }
+
+    /// A chunk is known no more, or not sealed any longer.
+    pub fn forget(&mut self, chunk: ChunkId, now: Duration) -> Option<Needless> {
+        let entry = self.take(chunk)?;
+        let needless = match entry.work {
+            Work::Copying { target, .. } => Some(Needless { chunk, target }),
+            _ => None,
+        };
+        self.history.push(chunk, &entry, Outcome::Deleted, now);
+        needless
+    }
+
+    /// Up to `limit` chunks that may be worked on now, most endangered first. They stay where they are until
+    /// [`Queue::copying`], [`Queue::dropping`] or [`Queue::wait`] says what became of them.
+    pub fn due(&mut self, now: Duration, limit: usize) -> Vec<ChunkId> {
+        for _ in 0..WAKE_MAX {
+            let Some((next, chunk)) = self.later.first().copied().filter(|(next, _)| *next <= now) else { break };
+            self.visits += 1;
+            self.later.remove(&(next, chunk));
+            self.change(chunk, |entry| entry.next = None);
+        }
+        let most = self.first.keys().next_back().copied().unwrap_or(0);
+        let due: Vec<ChunkId> =
+            self.ready.iter().take_while(|rank| rank.missing() >= most).take(limit).map(|rank| rank.chunk).collect();
+        self.visits += due.len() as u64;
+        due
+    }
+
+    /// When [`Queue::due`] has something new, at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.later.first().map(|(next, _)| *next)
+    }
+
+    /// Nothing is done about a chunk now.
+    pub fn wait(&mut self, chunk: ChunkId, reason: Reason, now: Duration) {
+        self.change(chunk, |entry| {
+            entry.next = reason.again(now);
+            entry.reason = Some(reason);
+        });
+    }
+
+    /// The cluster changed (a server came, room was made, a brake ended): what was blocked is looked at again.
+    pub fn unblock(&mut self, limit: usize) {
+        let blocked: Vec<ChunkId> = self.later.iter().take(limit).map(|(_, chunk)| *chunk).collect();
+        for chunk in blocked {
+            self.visits += 1;
+            if self.entries.get(&chunk).and_then(|e| e.reason.as_ref()).is_some_and(Reason::is_blocked) {
+                self.change(chunk, |entry| (entry.next, entry.reason) = (None, None));
+            }
+        }
+    }
+
+    /// A copy was ordered.
+    pub fn copying(&mut self, chunk: ChunkId, source: ServerId, target: ServerId, now: Duration) {
+        self.change(chunk, |entry| {
+            entry.work = Work::Copying { source, target, since: now, done: 0 };
+            entry.reason = None;
+        });
+    }
+
+    /// A drop was ordered.
+    pub fn dropping(&mut self, chunk: ChunkId, server: ServerId) {
+        self.change(chunk, |entry| {
+            entry.work = Work::Dropping { server };
+            entry.reason = None;
+        });
+    }
+
+    /// How far a copy has come. It never goes backwards.
+    pub fn progress(&mut self, chunk: ChunkId, bytes: u64, now: Duration) {
+        let Some(Entry { work: Work::Copying { done, .. }, bytes: all, .. }) = self.entries.get(&chunk) else { return };
+        let (before, all) = (*done, *all);
+        let bytes = bytes.min(all);
+        if bytes > before {
+            self.meter.add(bytes - before, now);
+            self.change(chunk, |entry| {
+                if let Work::Copying { done, .. } = &mut entry.work {
+                    *done = bytes;
+                }
+            });
+        }
+    }
+
+    /// What was ordered is done; [`Queue::assess`] says what is left.
+    pub fn done(&mut self, chunk: ChunkId, now: Duration) {
+        if let Some(entry) = self.entries.get(&chunk) {
+            self.progress(chunk, entry.bytes, now);
+        }
+        self.change(chunk, |entry| {
+            entry.work = Work::None;
+            entry.steps += 1;
+            (entry.attempts, entry.next) = (0, None);
+            entry.failed.clear();
+        });
+    }
+
+    /// What was ordered failed: another attempt follows after a pause, elsewhere if there is an elsewhere.
+    pub fn failed(&mut self, chunk: ChunkId, who: Option<ServerId>, error: String, now: Duration) {
+        self.change(chunk, |entry| {
+            entry.work = Work::None;
+            if let Some(who) = who.filter(|who| !entry.failed.contains(who)) {
+                entry.failed.truncate(FAILED_MAX - 1);
+                entry.failed.insert(0, who);
+            }
+            let pause = RETRY_FIRST.saturating_mul(1 << entry.attempts.min(16)).min(RETRY_MAX);
+            entry.attempts = entry.attempts.saturating_add(1);
+            let until = now.saturating_add(pause);
+            entry.next = Some(until);
+            entry.reason = Some(Reason::Failed { error, until });
+        });
+    }
+
+    /// Whether this copy is under way. One that was cancelled may still end, after another one was ordered.
+    #[must_use]
+    pub fn is_copying(&self, chunk: ChunkId, to: ServerId) -> bool {
+        self.get(chunk).is_some_and(|entry| matches!(entry.work, Work::Copying { target, .. } if target == to))
+    }
+
+    /// The copies under way to a server, or all.
+    pub fn copies(&self, to: Option<ServerId>) -> impl Iterator<Item = (ChunkId, &Entry)> {
+        let here = move |entry: &Entry| match entry.work {
+            Work::Copying { target, .. } => to.is_none_or(|to| to == target),
+            _ => false,
+        };
+        self.entries.iter().filter(move |(_, entry)| here(entry)).map(|(chunk, entry)| (*chunk, entry))
+    }
+
+    /// Bytes per second that all copies together made lately; `None`: not measured.
+    #[must_use]
+    pub fn rate(&self, now: Duration) -> Option<u64> {
+        self.meter.rate(now)
+    }
+
+    /// Entries in order, most endangered first, each with when it will be whole at the rate measured now. `None`: that cannot
+    /// be said, because it is blocked or nothing was measured yet.
+    pub fn rows(&self, now: Duration) -> impl Iterator<Item = (ChunkId, &Entry, Option<Duration>)> {
+        let rate = self.rate(now);
+        let mut ahead = 0u64;
+        self.order.iter().filter_map(move |rank| {
+            let entry = self.entries.get(&rank.chunk)?;
+            ahead = ahead.saturating_add(entry.bytes_left());
+            Some((rank.chunk, entry, estimate(entry, ahead, rate, now)))
+        })
+    }
+
+    /// When everything that can be worked on will be done, at the rate measured now.
+    #[must_use]
+    pub fn estimate(&self, now: Duration) -> Option<Duration> {
+        let rate = self.rate(now)?;
+        Some(time_for(self.totals.bytes_left, rate))
+    }
+
+    /// Work that ended lately, the last first.
+    pub fn finished(&self, now: Duration) -> impl Iterator<Item = &Finished> {
+        self.history.rows(now)
+    }
+}
+
+fn less(counts: &mut BTreeMap<u32, u64>, key: u32) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+fn time_for(bytes: u64, rate: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1))
+}
+
+/// What is ahead in the order goes first; a chunk that waits for its time is not done before that.
+fn estimate(entry: &Entry, ahead: u64, rate: Option<u64>, now: Duration) -> Option<Duration> {
+    if let Work::Copying { since, done, .. } = entry.work
+        && done > 0
+    {
+        let took = now.saturating_sub(since);
+        let own = u64::try_from(u128::from(done) * 1000 / took.as_millis().max(1)).unwrap_or(u64::MAX);
+        return Some(time_for(entry.bytes.saturating_sub(done), own));
+    }
+    if !entry.is_pending() {
+        return None;
+    }
+    let waits = entry.next.map_or(Duration::ZERO, |next| next.saturating_sub(now));
+    if entry.bytes_left() == 0 {
+        return Some(waits);
+    }
+    Some(time_for(ahead, rate?).max(waits.saturating_add(time_for(entry.bytes_left(), rate?))))
+}
+
+#[cfg(test)]
+mod tests;

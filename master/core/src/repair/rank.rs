@@ -1,0 +1,81 @@
+//! Which chunk comes first.
+
+use std::{cmp::Reverse, time::Duration};
+
+use quarry_types::ChunkId;
+
+use super::Need;
+
+/// Which chunk comes first: more missing replicas, then lost rack diversity, then what is to move, then the oldest; the
+/// chunk id makes it total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    missing: Reverse<u32>,
+    rack_short: Reverse<bool>,
+    moving: Reverse<bool>,
+    since: Duration,
+    /// The chunk.
+    pub chunk: ChunkId,
+}
+
+impl Rank {
+    /// Of a chunk that is not as it should be since `since`.
+    #[must_use]
+    pub fn new(need: &Need, since: Duration, chunk: ChunkId) -> Self {
+        Rank {
+            missing: Reverse(need.missing),
+            rack_short: Reverse(need.rack_short),
+            moving: Reverse(need.moving > 0),
+            since,
+            chunk,
+        }
+    }
+
+    /// Missing replicas.
+    #[must_use]
+    pub fn missing(&self) -> u32 {
+        self.missing.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn need(missing: u32, rack_short: bool, moving: u32) -> Need {
+        Need { missing, rack_short, moving, ..Need::default() }
+    }
+
+    #[test]
+    fn more_missing_comes_first_then_racks_then_age() {
+        let at = Duration::from_secs;
+        let mut ranks = [
+            Rank::new(&need(0, false, 1), at(1), ChunkId(1)),
+            Rank::new(&need(1, false, 0), at(9), ChunkId(2)),
+            Rank::new(&need(2, false, 0), at(9), ChunkId(3)),
+            Rank::new(&need(1, false, 0), at(8), ChunkId(4)),
+            Rank::new(&need(1, true, 0), at(9), ChunkId(5)),
+            Rank::new(&need(0, false, 0), at(0), ChunkId(6)),
+        ];
+        ranks.sort();
+        assert_eq!(ranks.map(|rank| rank.chunk.0), [3, 5, 4, 2, 1, 6]);
+    }
+
+    prop_compose! {
+        fn any_rank()(missing in 0u32..3, short: bool, moving in 0u32..2, since in 0u64..3, chunk in 0u64..4) -> Rank {
+            Rank::new(&need(missing, short, moving), Duration::from_secs(since), ChunkId(chunk))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranking_is_a_total_order(a in any_rank(), b in any_rank(), c in any_rank()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a == b, a.cmp(&b).is_eq());
+            prop_assert!(!(a <= b && b <= c) || a <= c);
+            prop_assert!(a.missing() <= b.missing() || a < b);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What the leader knows about balancing: soft state of one leadership. A new leader plans anew.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quarry_env::Instant;
+use quarry_master_core::{
+    balance::{Fill, Hot, traffic},
+    command::ServerWish,
+    detector::Health,
+    placement::vitals::Vitals,
+    repair::queue::Work,
+};
+use quarry_proto::v1;
+use quarry_types::{ChunkId, ServerId};
+
+use crate::{
+    repairing::Repairing,
+    servers::{Server, Servers},
+    shared::Soft,
+};
+
+/// Moves at once in the whole cluster.
+const MOVES_MAX: usize = 4096;
+/// Moves away from one server at once.
+const MOVES_PER_SERVER: usize = 64;
+/// A chunkserver looks at its room every second and says so in its next beat: until then, what has moved counts as under way.
+const SETTLE: Duration = Duration::from_secs(5);
+/// A move that has not begun after this is given up: what it was planned with has changed.
+const GIVE_UP: Duration = Duration::from_secs(600);
+/// Over how long traffic is measured.
+const TRAFFIC_SPAN: Duration = Duration::from_secs(10);
+
+/// A replica that balancing moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Away from here.
+    pub from: ServerId,
+    /// To here.
+    pub to: ServerId,
+    /// Bytes of the chunk.
+    pub bytes: u64,
+    /// When it was planned.
+    pub since: Instant,
+}
+
+/// Balancing that is under way.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What triggered it.
+    pub why: String,
+    /// Bytes moved since it began.
+    pub moved: u64,
+}
+
+/// How far the look at a server's chunks has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    /// It goes on here; with whether something was found that can move.
+    At(ChunkId, bool),
+    /// All was looked at, and nothing can move.
+    Spent,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    bytes: u64,
+    rate: f64,
+}
+
+/// What the leader knows about balancing.
+#[derive(Default)]
+pub struct Balancing {
+    /// Chunks that are read much.
+    pub hot: Hot,
+    /// Balancing that is under way.
+    pub run: Option<Run>,
+    /// An operator ended it: it begins again only when one asks for it.
+    pub stopped: bool,
+    /// Nothing could be moved: it does not begin again by itself before this.
+    pub rest_until: Option<Instant>,
+    /// How the last run ended.
+    pub last: Option<String>,
+    moves: BTreeMap<ChunkId, Move>,
+    leaving: BTreeMap<ServerId, usize>,
+    settling: Vec<(Instant, Move)>,
+    walks: BTreeMap<ServerId, Walk>,
+    traffic: BTreeMap<ServerId, Sample>,
+}
+
+impl Balancing {
+    /// A chunk's move.
+    #[must_use]
+    pub fn get(&self, chunk: ChunkId) -> Option<&Move> {
+        self.moves.get(&chunk)
+    }
+
+    /// Moves that are under way or wait.
+    pub fn moves(&self) -> impl Iterator<Item = (ChunkId, &Move)> {
+        self.moves.iter().map(|(chunk, one)| (*chunk, one))
+    }
+
+    /// Nothing is under way, and what was is counted where it is.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.moves.is_empty() && self.settling.is_empty()
+    }
+
+    /// How many more moves may leave a server now.
+    #[must_use]
+    pub fn room(&self, from: ServerId) -> usize {
+        let here = self.leaving.get(&from).copied().unwrap_or(0);
+        MOVES_PER_SERVER.saturating_sub(here).min(MOVES_MAX.saturating_sub(self.moves.len()))
+    }
+
+    /// A replica is to move.
+    pub fn begin(&mut self, chunk: ChunkId, planned: Move) {
+        self.abandon(chunk);
+        *self.leaving.entry(planned.from).or_default() += 1;
+        self.moves.insert(chunk, planned);
+    }
+
+    /// A replica is to stay where it is.
+    pub fn abandon(&mut self, chunk: ChunkId) -> Option<Move> {
+        let ended = self.moves.remove(&chunk)?;
+        if let Some(count) = self.leaving.get_mut(&ended.from) {
+            *count -= 1;
+            if *count == 0 {
+                self.leaving.remove(&ended.from);
+            }
+        }
+        Some(ended)
+    }
+
+    /// A chunk is as it should be, or is gone: a move of it is over. `moved`: it has left.
+    pub fn ended(&mut self, chunk: ChunkId, moved: bool, now: Instant) {
+        let Some(ended) = self.abandon(chunk) else { return };
+        if let Some(run) = self.run.as_mut().filter(|_| moved) {
+            run.moved = run.moved.saturating_add(ended.bytes);
+        }
+        // Room came about, and who was busy is not.
+        self.walks.retain(|_, walk| *walk != Walk::Spent);
+        self.settling.push((now.plus(SETTLE), ended));
+    }
+
+    /// Where to go on in a server's chunks; `None`: nothing that it holds can move.
+    #[must_use]
+    pub fn cursor(&self, server: ServerId) -> Option<ChunkId> {
+        match self.walks.get(&server) {
+            Some(Walk::Spent) => None,
+            Some(Walk::At(chunk, _)) => Some(*chunk),
+            None => Some(ChunkId(0)),
+        }
+    }
+
+    /// Chunks of a server up to `last` were looked at, or with `None` all that were left. `found`: one of them moves.
+    pub fn looked(&mut self, server: ServerId, last: Option<ChunkId>, found: bool) {
+        let found = found || matches!(self.walks.get(&server), Some(Walk::At(_, true)));
+        let walk = match last.and_then(|last| last.0.checked_add(1)) {
+            Some(next) => Walk::At(ChunkId(next), found),
+            None if found => Walk::At(ChunkId(0), false),
+            None => Walk::Spent,
+        };
+        self.walks.insert(server, walk);
+    }
+
+    /// Ends a run.
+    pub fn end(&mut self, how: String) {
+        self.run = None;
+        self.last = Some(how);
+        self.walks.clear();
+    }
+
+    /// What has moved is counted by the servers themselves after a while.
+    pub fn settle(&mut self, now: Instant) {
+        self.settling.retain(|(until, _)| *until > now);
+    }
+
+    /// Takes the traffic of servers; those that have much more than the others are returned.
+    pub fn busy(&mut self, servers: &Servers, now: Instant) -> Vec<ServerId> {
+        self.traffic.retain(|server, _| servers.get(*server).is_some());
+        for (server, known) in servers.registered() {
+            let bytes = known.traffic_bytes;
+            let sample = self.traffic.entry(server).or_insert(Sample { at: now, bytes, rate: 0.0 });
+            let span = now.since(sample.at);
+            // A count that went back is that of another start.
+            if bytes < sample.bytes {
+                *sample = Sample { at: now, bytes, rate: 0.0 };
+            } else if span >= TRAFFIC_SPAN {
+                let rate = (bytes - sample.bytes) as f64 / span.as_secs_f64();
+                *sample = Sample { at: now, bytes, rate };
+            }
+        }
+        let rates: Vec<_> = self.traffic.iter().map(|(server, sample)| (*server, sample.rate)).collect();
+        traffic::busy(&rates)
+    }
+
+    fn sums(&self, of: fn(&Move) -> ServerId) -> BTreeMap<ServerId, u64> {
+        let mut sums: BTreeMap<ServerId, u64> = BTreeMap::new();
+        for one in self.moves.values().chain(self.settling.iter().map(|(_, one)| one)) {
+            let sum = sums.entry(of(one)).or_default();
+            *sum = sum.saturating_add(one.bytes);
+        }
+        sums
+    }
+}
+
+/// How full the servers are that take part, in server order.
+#[must_use]
+pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
+    let balancing = &soft.repairing.balancing;
+    let (leaving, coming) = (balancing.sums(|one| one.from), balancing.sums(|one| one.to));
+    let of = |sums: &BTreeMap<ServerId, u64>, server| sums.get(&server).copied().unwrap_or(0);
+    let mut fills = Vec::new();
+    for candidate in soft.servers.candidates(now) {
+        let Some(known) = soft.servers.get(candidate.server) else { continue };
+        if !candidate.is_active() || candidate.capacity_bytes == 0 {
+            continue;
+        }
+        fills.push(Fill {
+            server: candidate.server,
+            capacity: candidate.capacity_bytes,
+            used: used(&known.disks),
+            leaving: of(&leaving, candidate.server),
+            coming: of(&coming, candidate.server),
+            takes: candidate.available_bytes > 0 && has_good_disks(known),
+        });
+    }
+    fills
+}
+
+/// A disk that is slow or fails is not filled. Busy processors pass by themselves, and often all are on one machine.
+fn has_good_disks(server: &Server) -> bool {
+    Vitals { cpu_percent: 0, ..server.vitals() }.sickness().is_none()
+}
+
+/// Bytes on the disks that work.
+fn used(disks: &[v1::DiskInfo]) -> u64 {
+    disks.iter().filter(|disk| !disk.failed).fold(0, |sum, disk| sum.saturating_add(disk.used_bytes))
+}
+
+impl Soft {
+    /// Gives up moves that `which` says: their chunks are looked at again, which cancels copies that are needless then.
+    pub fn give_up_moves(&mut self, which: impl Fn(&Servers, &Repairing, ChunkId, &Move) -> bool) {
+        let balancing = &self.repairing.balancing;
+        let ends = |(chunk, one): &(ChunkId, &Move)| which(&self.servers, &self.repairing, *chunk, one);
+        let given_up: Vec<ChunkId> = balancing.moves().filter(ends).map(|(chunk, _)| chunk).collect();
+        for chunk in given_up {
+            self.repairing.balancing.abandon(chunk);
+            self.locations.look_again(chunk);
+        }
+    }
+
+    /// Gives up moves that cannot go on: a server does not take part any more, or it took too long to begin.
+    pub fn give_up_stuck_moves(&mut self, now: Instant) {
+        self.give_up_moves(|servers, repairing, chunk, one| {
+            let active = |server| {
+                servers.wish(server) == ServerWish::Active
+                    && matches!(servers.health(server, now), Health::Alive | Health::Suspect)
+            };
+            let idle = || repairing.queue.get(chunk).is_none_or(|entry| entry.work == Work::None);
+            !active(one.from) || !active(one.to) || (now.since(one.since) >= GIVE_UP && idle())
+        });
+    }
+}

@@ -1,0 +1,207 @@
+//! Evens out the servers: plans anew in each step, and says of a bounded number of replicas that they are to move. Repair makes
+//! the copies and drops what is surplus then (S7). A chunk that is read much is looked at here, too.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quarry_env::Instant;
+use quarry_master_core::{
+    balance::{Limits, Plan, trigger},
+    command::Settings,
+    detector::Health,
+    query::{self, ChunkRecord},
+    repair::{Cluster, Decision, Quality, Reason, assess, decide},
+    settings::{BALANCE_AUTOMATIC, HOT_READS},
+};
+use quarry_types::{ChunkId, ServerId};
+
+use crate::{
+    balancing::{Move, Run, fills},
+    error::Fault,
+    repairing::{self, Survey},
+    shared::{Leading, Shared, Soft},
+};
+
+/// Servers whose chunks are looked at in one step.
+const PAGES: usize = 4;
+/// Chunks of one server looked at in one step.
+const PAGE: usize = 256;
+/// Servers that a chunk is offered to.
+const OFFERS: usize = 3;
+/// Where nothing could be moved although it should, it is tried again after this.
+const REST: Duration = Duration::from_secs(600);
+
+/// One step.
+pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fault> {
+    let settings = shared.peek(query::settings).await?;
+    let pages = {
+        let (mut soft, now) = (leading.soft(), shared.now());
+        look_at_hot(&mut soft, &settings, now);
+        soft.repairing.balancing.settle(now);
+        soft.give_up_stuck_moves(now);
+        if !may_move(&soft, now) {
+            return Ok(false);
+        }
+        let Some(plan) = next_plan(&mut soft, &settings, now) else { return Ok(false) };
+        pages(&soft, &plan)
+    };
+
+    let (pages, records) = shared
+        .peek(move |tables| {
+            let mut records = BTreeMap::new();
+            for chunk in pages.iter().flat_map(|page| &page.chunks) {
+                if let Some(record) = query::chunk(tables, *chunk)? {
+                    records.insert(*chunk, record);
+                }
+            }
+            Ok((pages, records))
+        })
+        .await?;
+    let (mut soft, now) = (leading.soft(), shared.now());
+    let plan = Plan::new(&fills(&soft, now), &Limits::of(&settings));
+    let mut step = Step { plan, cluster: repairing::cluster(&soft, now), now };
+    for page in &pages {
+        step.server(&mut soft, page, &records);
+    }
+    rest_if_spent(&mut soft, &step.plan, now);
+    Ok(false)
+}
+
+/// Chunks that became hot, or are not any longer, are looked at by repair.
+fn look_at_hot(soft: &mut Soft, settings: &Settings, now: Instant) {
+    let busy = soft.repairing.balancing.busy(&soft.servers, now);
+    let servers = &soft.servers;
+    soft.repairing.balancing.hot.retain(|server| servers.health(server, now) != Health::Dead);
+    for chunk in soft.repairing.balancing.hot.look(settings.get(&HOT_READS), &busy, now.0) {
+        let hot = soft.repairing.balancing.hot.is_hot(chunk);
+        tracing::info!(%chunk, hot, "how much a chunk is read changes how many replicas it gets for a while");
+        soft.repairing.balancing.abandon(chunk);
+        soft.locations.look_again(chunk);
+    }
+}
+
+/// Nothing moves before the leader knows who has what, nor while too many servers are gone.
+fn may_move(soft: &Soft, now: Instant) -> bool {
+    let repairing = &soft.repairing;
+    repairing.ready && repairing.survey == Survey::Done && repairing.brake(&soft.servers, now).is_none()
+}
+
+/// What is to be moved: begins when a trigger is met, and ends when all is even.
+fn next_plan(soft: &mut Soft, settings: &Settings, now: Instant) -> Option<Plan> {
+    let (fills, limits) = (fills(soft, now), Limits::of(settings));
+    let balancing = &mut soft.repairing.balancing;
+    if balancing.run.is_none() {
+        let rests = balancing.rest_until.is_some_and(|until| now < until);
+        if balancing.stopped || rests || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {
+            return None;
+        }
+        let why = trigger(&fills, &limits)?.to_string();
+        tracing::info!(why, "balancing begins");
+        balancing.run = Some(Run { why, moved: 0 });
+    }
+    let plan = Plan::new(&fills, &limits);
+    if plan.is_empty() && balancing.is_quiet() {
+        let moved = balancing.run.as_ref().map_or(0, |run| run.moved);
+        tracing::info!(moved, "balancing is done");
+        balancing.end("the chunkservers are even".into());
+    }
+    (!plan.is_empty()).then_some(plan)
+}
+
+/// Chunks of one server.
+struct Page {
+    from: ServerId,
+    chunks: Vec<ChunkId>,
+    /// No more follow.
+    last: bool,
+}
+
+/// The chunks to look at now.
+fn pages(soft: &Soft, plan: &Plan) -> Vec<Page> {
+    let (balancing, mut pages) = (&soft.repairing.balancing, Vec::new());
+    for from in plan.sources() {
+        let Some(cursor) = balancing.cursor(from).filter(|_| balancing.room(from) > 0) else { continue };
+        let chunks = soft.locations.chunks_of(from, cursor, PAGE);
+        let last = chunks.len() < PAGE;
+        pages.push(Page { from, chunks, last });
+        if pages.len() == PAGES {
+            break;
+        }
+    }
+    pages
+}
+
+/// A run ends when nothing of what could leave can move.
+fn rest_if_spent(soft: &mut Soft, plan: &Plan, now: Instant) {
+    let balancing = &mut soft.repairing.balancing;
+    let spent = plan.sources().into_iter().all(|from| balancing.cursor(from).is_none());
+    if spent && balancing.is_quiet() && balancing.run.is_some() {
+        let how = "nothing more can be moved: chunks are too large to even it out further, or may not lie elsewhere";
+        tracing::info!("balancing rests: {how}");
+        balancing.end(how.into());
+        balancing.rest_until = Some(now.plus(REST));
+    }
+}
+
+/// What a step works with.
+struct Step {
+    plan: Plan,
+    cluster: Cluster,
+    now: Instant,
+}
+
+impl Step {
+    /// Looks at chunks of a server, and says which are to move, as far as there is room for moves.
+    fn server(&mut self, soft: &mut Soft, page: &Page, records: &BTreeMap<ChunkId, ChunkRecord>) {
+        let (mut seen, mut found) = (None, false);
+        for chunk in &page.chunks {
+            if soft.repairing.balancing.room(page.from) == 0 {
+                soft.repairing.balancing.looked(page.from, seen, found);
+                return;
+            }
+            found |= records.get(chunk).is_some_and(|record| self.chunk(soft, page.from, *chunk, record));
+            seen = Some(*chunk);
+        }
+        soft.repairing.balancing.looked(page.from, seen.filter(|_| !page.last), found);
+    }
+
+    /// Whether a replica is to move from now on: it is as it should be, and a server that should get more may take it.
+    fn chunk(&mut self, soft: &mut Soft, from: ServerId, chunk: ChunkId, record: &ChunkRecord) -> bool {
+        let repairing = &soft.repairing;
+        let taken = repairing.queue.get(chunk).is_some() || repairing.balancing.get(chunk).is_some();
+        if taken || repairing.balancing.hot.is_hot(chunk) {
+            return false;
+        }
+        let facts = repairing::facts(soft, chunk, record, self.now);
+        let here = facts.holders.iter().any(|h| h.server == from && h.is_safe() && h.quality == Quality::Good);
+        if !here || !assess(&facts, self.cluster.racks.len()).is_met() {
+            return false;
+        }
+        let mut refused: Vec<ServerId> = facts.holders.iter().map(|holder| holder.server).collect();
+        for _ in 0..OFFERS {
+            let to = self.plan.target(from, record.length, |server| !refused.contains(&server));
+            let Some(to) = to else { return false };
+            let planned = Move { from, to, bytes: record.length, since: self.now };
+            soft.repairing.balancing.begin(chunk, planned);
+            if self.would_go(soft, chunk, record) {
+                self.plan.moved(from, to, record.length);
+                tracing::debug!(%chunk, %from, %to, "balancing moves a replica");
+                // It was as it should be: there is no copy that could be needless now.
+                let _none = soft.look_at(chunk, Some(record), self.cluster.racks.len(), self.now);
+                return true;
+            }
+            soft.repairing.balancing.abandon(chunk);
+            refused.push(to);
+        }
+        false
+    }
+
+    /// Whether repair would copy it there, now or as soon as others are done.
+    fn would_go(&self, soft: &Soft, chunk: ChunkId, record: &ChunkRecord) -> bool {
+        let question = soft.question(chunk, record, 0, self.now);
+        matches!(
+            decide(&question, &self.cluster, &soft.repairing.policy).1,
+            Decision::Copy { .. }
+                | Decision::Wait(Reason::TargetsBusy(_) | Reason::SourcesBusy | Reason::ClusterBudget)
+        )
+    }
+}

@@ -1,0 +1,81 @@
+//! What the servers show over HTTP: metrics, and whether they can do their work.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use quarry_tests::{Cluster, Options, cli, data, process::Process, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A page: its status line and headers, and its body.
+fn page(process: &Process, path: &str) -> String {
+    let address = process.http.as_deref().expect("it serves HTTP");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers with text");
+    answer
+}
+
+/// The value of a metric, named as it stands on the page.
+fn metric(process: &Process, name: &str) -> Option<f64> {
+    let page = page(process, "/metrics");
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn wait_metric(process: &Process, name: &str, good: impl Fn(f64) -> bool) {
+    wait::until(name, PATIENCE, || match metric(process, name) {
+        Some(value) if good(value) => Ok(()),
+        other => Err(format!("it is {other:?}")),
+    });
+}
+
+#[test]
+fn every_server_answers_three_pages_and_a_lost_replica_shows_until_it_is_copied() {
+    let options = Options { chunkservers: 4, settings: vec!["repair-delay=1s".into()], ..Options::default() };
+    let mut cluster = Cluster::start(&options);
+    let bytes = data::bytes(1, 300_000);
+    cli::run_with_input(&cluster.master.address, &["put", "-", "/f"], &bytes).ok();
+    cluster.quarry(&["mkdir", "/d"]).ok();
+
+    let master = cluster.master.process();
+    for path in ["/healthz", "/readyz"] {
+        assert!(page(master, path).starts_with("HTTP/1.1 200"), "{path}: {}", page(master, path));
+    }
+    for (name, value) in [
+        ("leader", 1.0),
+        ("chunkservers{state=\"alive\"}", 4.0),
+        ("chunkservers{state=\"dead\"}", 0.0),
+        ("files", 1.0),
+        ("directories", 1.0),
+        ("chunks", 1.0),
+        ("open_chunks", 0.0),
+        ("trashed", 0.0),
+        ("ledger_chunks{missing=\"1\"}", 0.0),
+        ("ledger_complete", 1.0),
+        ("lost_chunks", 0.0),
+        ("repair_left_bytes", 0.0),
+        ("brake_held", 0.0),
+        ("repair_share_ratio", 1.0),
+        ("copies_total{outcome=\"done\"}", 0.0),
+    ] {
+        wait_metric(master, &format!("quarry_master_{name}"), |is| (is - value).abs() < f64::EPSILON);
+    }
+    for name in ["epoch", "term", "applied_index", "capacity_bytes", "used_bytes"] {
+        wait_metric(master, &format!("quarry_master_{name}"), |is| is >= 1.0);
+    }
+
+    let lost = cluster.placed("/f").concat().into_iter().next().expect("it has a replica");
+    let server = cluster.servers[lost].process();
+    assert!(page(server, "/readyz").starts_with("HTTP/1.1 200"), "{}", page(server, "/readyz"));
+    wait_metric(server, "quarry_chunkserver_registered", |is| is >= 1.0);
+    cluster.servers[lost].kill();
+    let master = cluster.master.process();
+    wait_metric(master, "quarry_master_chunkservers{state=\"dead\"}", |is| is >= 1.0);
+    wait_metric(master, "quarry_master_copies_total{outcome=\"done\"}", |is| is >= 1.0);
+    wait_metric(master, "quarry_master_copied_bytes_total", |is| is >= 300_000.0);
+}

@@ -1,0 +1,201 @@
+//! It heals itself: chunkservers die, come back, are emptied, and every chunk has all its replicas again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use nix::sys::signal::Signal;
+use quarry_tests::{Cluster, Options, cli, data, wait};
+
+/// Long enough for what takes seconds, on a machine that does much else.
+const LIMIT: Duration = Duration::from_secs(120);
+const FILE_BYTES: usize = 300_000;
+
+fn cluster(chunkservers: usize, settings: &[&str], chunkserver_args: &[&str]) -> Cluster {
+    Cluster::start(&Options {
+        chunkservers,
+        racks: chunkservers,
+        settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+        chunkserver_args: chunkserver_args.iter().map(|s| (*s).to_owned()).collect(),
+        ..Options::default()
+    })
+}
+
+fn put(cluster: &Cluster, name: &str, seed: u64) -> Vec<u8> {
+    let bytes = data::bytes(seed, FILE_BYTES);
+    cli::run_with_input(&cluster.master.address, &["put", "-", name], &bytes).ok();
+    bytes
+}
+
+/// Files of one chunk each, and what is in them.
+fn fill(cluster: &Cluster, files: u64) -> (Vec<String>, Vec<Vec<u8>>) {
+    let names: Vec<String> = (0..files).map(|n| format!("/f{n}")).collect();
+    let contents = names.iter().zip(0..).map(|(name, seed)| put(cluster, name, seed)).collect();
+    (names, contents)
+}
+
+/// How many of the files' chunks a server holds.
+fn held(cluster: &Cluster, names: &[String], server: usize) -> usize {
+    names.iter().flat_map(|name| cluster.placed(name)).filter(|servers| servers.contains(&server)).count()
+}
+
+fn check(cluster: &Cluster, names: &[String], contents: &[Vec<u8>]) {
+    for (name, bytes) in names.iter().zip(contents) {
+        assert_eq!(&cluster.quarry(&["cat", name]).ok(), bytes, "{name}");
+    }
+}
+
+fn assert_spread(placed: &[Vec<usize>], without: &[usize]) {
+    for servers in placed {
+        let distinct: BTreeSet<&usize> = servers.iter().collect();
+        assert_eq!((servers.len(), distinct.len()), (3, 3), "{servers:?}");
+        assert!(without.iter().all(|gone| !servers.contains(gone)), "{servers:?}");
+    }
+}
+
+fn lines<'a>(log: &'a str, what: &str) -> Vec<&'a str> {
+    log.lines().filter(|line| line.contains(what)).collect()
+}
+
+#[test]
+fn a_dead_chunkservers_chunks_are_copied_while_puts_and_gets_go_on() {
+    let mut cluster = cluster(5, &["repair-delay=1s"], &[]);
+    let (mut names, mut contents) = fill(&cluster, 40);
+    let held = held(&cluster, &names, 0);
+    assert!(held > 0);
+    cluster.servers[0].kill();
+    for n in 0..20 {
+        let name = format!("/during{n}");
+        contents.push(put(&cluster, &name, 1000 + n));
+        names.push(name);
+        assert_eq!(cluster.quarry(&["cat", &names[n as usize]]).ok(), contents[n as usize]);
+    }
+    cluster.wait_state(0, "dead", LIMIT);
+    wait::until("copies", LIMIT, || {
+        let copies = lines(&cluster.master.log(), "copy done").len();
+        if copies >= held { Ok(()) } else { Err(format!("{copies} of {held}")) }
+    });
+    assert_spread(&cluster.wait_whole(&names, LIMIT), &[0]);
+    check(&cluster, &names, &contents);
+}
+
+#[test]
+fn s7_chunks_missing_two_are_back_above_one_replica_before_chunks_missing_one_are_touched() {
+    let mut cluster = cluster(5, &["repair-delay=8s", "repair-rate=2MB/s"], &[]);
+    let (names, contents) = fill(&cluster, 60);
+    cluster.servers[0].kill();
+    cluster.wait_state(0, "dead", LIMIT);
+    cluster.servers[1].kill();
+    cluster.wait_state(1, "dead", LIMIT);
+    assert_spread(&cluster.wait_whole(&names, LIMIT), &[0, 1]);
+    let log = cluster.master.log();
+    let starts = lines(&log, "copy starts");
+    let at = |what: &str| log.lines().position(|line| line.contains(what));
+    let two: Vec<&str> = starts
+        .iter()
+        .filter(|l| l.contains("missing=2"))
+        .filter_map(|l| l.split("chunk=").nth(1)?.split(' ').next())
+        .collect();
+    assert!(two.len() > 3, "some chunks missed two: {two:?}");
+    let first_single = at("missing=1").expect("some missed one");
+    for chunk in &two {
+        let done = at(&format!("copy done chunk={chunk} ")).expect("it was copied");
+        assert!(done < first_single, "chunk {chunk} had one replica while one that had two was copied");
+    }
+    check(&cluster, &names, &contents);
+}
+
+#[test]
+fn s6_s7_a_server_that_comes_back_costs_no_needless_copy_and_brings_nothing_deleted_back() {
+    let mut cluster = cluster(4, &["repair-delay=3s", "repair-rate=1MB/s", "orphan-grace=0s", "reader-grace=0s"], &[]);
+    let (names, contents) = fill(&cluster, 40);
+    let held = held(&cluster, &names, 0);
+    cluster.servers[0].kill();
+    cluster.wait_state(0, "dead", LIMIT);
+    cluster.quarry(&["rm", "--now", "/f0"]).ok();
+    wait::until("a first copy", LIMIT, || {
+        if cluster.master.log().contains("copy done") { Ok(()) } else { Err("none yet".into()) }
+    });
+    cluster.servers[0].restart();
+    let (names, contents) = (&names[1..], &contents[1..]);
+    assert_spread(&cluster.wait_whole(names, LIMIT), &[]);
+    let copies = lines(&cluster.master.log(), "copy starts").len();
+    assert!(copies < held, "{copies} copies, though the server that held {held} came back");
+    check(&cluster, names, contents);
+    wait::until("no file of the deleted chunk, and no surplus", LIMIT, || {
+        let files = cluster.chunk_files().len();
+        if files == names.len() * 3 { Ok(()) } else { Err(format!("{files} chunk files")) }
+    });
+}
+
+#[test]
+fn a_flapping_server_costs_bounded_copying() {
+    let mut cluster = cluster(4, &["repair-delay=6s"], &[]);
+    let (names, contents) = fill(&cluster, 20);
+    for _ in 0..3 {
+        cluster.servers[0].kill();
+        cluster.wait_state(0, "dead", LIMIT);
+        cluster.servers[0].restart();
+        wait::until("it is back", LIMIT, || match cluster.state_of(0) {
+            state if state == "alive" || state == "suspect" => Ok(()),
+            state => Err(state),
+        });
+    }
+    let copies = lines(&cluster.master.log(), "copy starts").len();
+    assert!(copies <= 20, "{copies} copies");
+    assert_spread(&cluster.wait_whole(&names, LIMIT), &[]);
+    check(&cluster, &names, &contents);
+}
+
+#[test]
+fn a_drained_server_is_empty_and_nothing_is_missing_without_it() {
+    let mut cluster = cluster(5, &[], &[]);
+    let (mut names, mut contents) = fill(&cluster, 20);
+    let address = cluster.servers[0].address.clone();
+    cluster.quarry(&["drain", &address, "--no-wait"]).ok();
+    for n in 0..10 {
+        let name = format!("/during{n}");
+        contents.push(put(&cluster, &name, 1000 + n));
+        names.push(name);
+    }
+    let mut least = u64::MAX;
+    wait::until("the server is empty", LIMIT, || {
+        let progress = cluster.quarry(&["drain", &address, "--no-wait", "--json"]).json();
+        let left = progress["chunks_left"].as_u64().unwrap_or(u64::MAX);
+        assert!(left <= least, "progress went back from {least} to {left}");
+        least = left;
+        if progress["done"] == true { Ok(()) } else { Err(progress.to_string()) }
+    });
+    assert_eq!(cluster.state_of(0), "draining");
+    assert_eq!(cluster.chunk_files().iter().filter(|(server, _)| *server == 0).count(), 0);
+    cluster.servers[0].kill();
+    cluster.wait_state(0, "dead", LIMIT);
+    assert_spread(&cluster.wait_whole(&names, LIMIT), &[0]);
+    assert!(!cluster.master.log().contains("missing=1"), "nothing was ever missing");
+    check(&cluster, &names, &contents);
+}
+
+#[test]
+fn a_server_that_stops_gracefully_is_in_maintenance_and_nothing_is_copied() {
+    let mut cluster = cluster(4, &["repair-delay=0s"], &[]);
+    let (names, contents) = fill(&cluster, 10);
+    cluster.servers[0].process().signal(Signal::SIGTERM);
+    cluster.wait_state(0, "maintenance", LIMIT);
+    check(&cluster, &names, &contents);
+    cluster.servers[0].restart();
+    cluster.wait_state(0, "alive", LIMIT);
+    assert_spread(&cluster.wait_whole(&names, LIMIT), &[]);
+    assert!(!cluster.master.log().contains("copy starts"));
+}
+
+#[test]
+fn wanted_replicas_can_be_changed_at_any_time() {
+    let cluster = cluster(4, &[], &[]);
+    let bytes = put(&cluster, "/f", 1);
+    for wanted in ["4", "2"] {
+        cluster.quarry(&["set-replicas", wanted, "/f"]).ok();
+        wait::until("as many replicas as wanted", LIMIT, || {
+            let there = cluster.placed("/f")[0].len();
+            if there.to_string() == wanted { Ok(()) } else { Err(format!("{there}")) }
+        });
+        assert_eq!(cluster.quarry(&["cat", "/f"]).ok(), bytes);
+    }
+}

@@ -2,21 +2,19 @@
 
 mod file;
 mod sizes;
-mod times;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quarry_chunkserver_core::{Durability, scrub::Pace};
 use quarry_types::{
-    ClusterKey,
+    ClusterKey, duration,
     limits::{CHUNKSERVER_HTTP_PORT, DATA_PORT},
 };
 
 use crate::{scrub, server::ChunkserverConfig, store::DirConfig};
 
 pub use sizes::{parse_size, print_size};
-pub use times::{parse_duration, print_duration};
 
 /// Turns the HTTP port off.
 const NO_HTTP: &str = "none";
@@ -192,7 +190,10 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
     }
     let mut pace = Pace { period: scrub::PERIOD, rate: scrub::RATE };
     if let Some(text) = &args.scrub_period {
-        parse_duration(text).map_or_else(|e| faults.push(format!("--scrub-period {e}")), |found| pace.period = found);
+        match duration::parse(text) {
+            Some(found) => pace.period = found,
+            None => faults.push(format!("--scrub-period {text:?} is not {}", duration::EXPECTED)),
+        }
     }
     if let Some(text) = &args.scrub_rate {
         parse_size(text).map_or_else(|e| faults.push(format!("--scrub-rate {e}")), |found| pace.rate = found);
@@ -285,7 +286,7 @@ impl Settings {
         table.insert("rack".into(), text(&self.rack));
         table.insert("durability".into(), text(durability_name(self.durability)));
         table.insert("http".into(), text(self.http.as_deref().unwrap_or(NO_HTTP)));
-        table.insert("scrub_period".into(), text(&print_duration(self.scrub.period)));
+        table.insert("scrub_period".into(), text(&duration::show(self.scrub.period)));
         table.insert("scrub_rate".into(), text(&print_size(self.scrub.rate)));
         table.insert("log_format".into(), text(if self.log_format == LogFormat::Json { "json" } else { "human" }));
         table.insert("log".into(), text(&self.log));

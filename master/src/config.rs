@@ -3,11 +3,9 @@
 //! Each setting has one name: `--key-file` on the command line, `QUARRY_MASTER_KEY_FILE` in the environment,
 //! `key-file = "…"` in the file. Unknown names are refused, and all faults are reported at once.
 
-pub mod units;
-
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use quarry_types::limits;
+use quarry_types::{duration, limits};
 
 /// Log lines unless told otherwise: openraft tells its whole state at `info`.
 const LOG: &str = "info,openraft=warn";
@@ -168,8 +166,8 @@ impl Resolver<'_> {
 
     fn duration(&mut self, name: &str, default: Duration) -> Duration {
         let Some(text) = self.text(name) else { return default };
-        units::duration(&text).unwrap_or_else(|| {
-            self.faults.push(format!("{name} {text:?} is not a duration above zero, like 500ms, 60s, 10m or 1h"));
+        duration::parse(&text).unwrap_or_else(|| {
+            self.faults.push(format!("{name} {text:?} is not {}", duration::EXPECTED));
             default
         })
     }
@@ -228,8 +226,8 @@ impl MasterConfig {
             put("advertise", advertise.clone());
         }
         put("http", self.http.clone().unwrap_or_else(|| NO_HTTP.into()));
-        put("lease", units::show(self.lease));
-        put("session", units::show(self.session));
+        put("lease", duration::show(self.lease));
+        put("session", duration::show(self.session));
         put("log-format", if self.log_format == LogFormat::Json { "json" } else { "human" }.into());
         put("log", self.log.clone());
         table.to_string()

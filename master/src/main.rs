@@ -110,7 +110,7 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    config::units::duration(text).ok_or_else(|| "not a duration above zero, like 500ms, 60s, 10m or 1h".into())
+    quarry_types::duration::parse(text).ok_or_else(|| format!("not {}", quarry_types::duration::EXPECTED))
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -3,10 +3,9 @@
 //! Whatever changes is noted here, by whoever learns of it; the driver looks at it in bounded steps. Nothing walks all chunks,
 //! except the survey that a leadership begins with.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod drops;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use quarry_env::Instant;
 use quarry_master_core::{
@@ -23,6 +22,8 @@ use quarry_master_core::{
     rows::ChunkState,
 };
 use quarry_types::{ChunkId, ReplicaState, ServerId};
+
+use drops::Drops;
 
 use crate::{
     balancing::Balancing,
@@ -56,8 +57,9 @@ pub struct Repairing {
     pub looked: u64,
     /// Servers whose chunks are all to be looked at, and from where on.
     pub walks: BTreeMap<ServerId, ChunkId>,
-    /// Drops that were sent, and no later report says that they did not happen (S7).
-    dropping: BTreeSet<(ChunkId, ServerId)>,
+    /// A look is under way: what it takes a look at is neither among the changes nor in the ledger.
+    pub looking: bool,
+    drops: Drops,
     /// Balancing: what moves, and what is read much.
     pub balancing: Balancing,
     losses: BTreeMap<ServerId, Loss>,
@@ -81,7 +83,8 @@ impl Default for Repairing {
             survey: Survey::BEGIN,
             looked: 0,
             walks: BTreeMap::new(),
-            dropping: BTreeSet::new(),
+            looking: false,
+            drops: Drops::default(),
             balancing: Balancing::default(),
             losses: BTreeMap::new(),
             released: None,
@@ -119,14 +122,20 @@ impl Repairing {
     }
 
     /// What is wanted of servers, as it is now: chunks of those that changed are looked at.
-    pub fn wishes(&mut self, servers: &Servers) {
+    pub fn wishes(&mut self, servers: &Servers, locations: &Locations) {
         let mut changed = false;
         for (server, _) in servers.rows() {
             let wish = servers.wish(server);
-            if self.wishes.insert(server, wish).unwrap_or(ServerWish::Active) != wish {
-                self.walk(server);
-                changed = true;
+            let before = self.wishes.insert(server, wish).unwrap_or(ServerWish::Active);
+            if before == wish {
+                continue;
             }
+            self.walk(server);
+            if before == ServerWish::Maintenance && locations.number(server).is_none() {
+                // Which chunks it held that was away all the time is known by the records only.
+                self.survey = Survey::BEGIN;
+            }
+            changed = true;
         }
         if changed {
             self.queue.unblock(UNBLOCK_MAX);
@@ -153,29 +162,38 @@ impl Repairing {
     /// Everything that changed was looked at.
     #[must_use]
     pub fn is_settled(&self, locations: &Locations) -> bool {
-        self.ready && self.survey == Survey::Done && self.walks.is_empty() && !locations.has_changed()
+        self.ready && self.survey == Survey::Done && self.has_looked(locations)
+    }
+
+    /// Everything that was told to this leader so far was looked at.
+    #[must_use]
+    pub fn has_looked(&self, locations: &Locations) -> bool {
+        !self.looking && self.walks.is_empty() && !locations.has_changed()
     }
 
     /// A drop was sent.
     pub fn drop_sent(&mut self, chunk: ChunkId, server: ServerId) {
-        self.dropping.insert((chunk, server));
+        self.drops.sent(chunk, server);
+    }
+
+    /// A drop was carried out. `there`: by the picture of the server the replica is there still.
+    pub fn drop_done(&mut self, chunk: ChunkId, server: ServerId, there: bool) {
+        self.drops.answered(chunk, server, there);
     }
 
     /// A drop was refused for good: the replica is there.
     pub fn drop_refused(&mut self, chunk: ChunkId, server: ServerId) {
-        self.dropping.remove(&(chunk, server));
+        self.drops.refused(chunk, server);
     }
 
-    /// A change of one replica was reported, later than any drop that was sent: `there` says what came of it.
-    pub fn reported(&mut self, server: ServerId, chunk: ChunkId, there: bool) {
-        if !there {
-            self.dropping.remove(&(chunk, server));
-        }
+    /// The picture of a server is new.
+    pub fn reported(&mut self, server: ServerId, locations: &Locations) {
+        self.drops.reported(server, |chunk| locations.replica(server, chunk).is_some());
     }
 
     /// A full report of a new registration: what it shows is what drops of the one before have left.
     pub fn reported_in_full(&mut self, server: ServerId) {
-        self.dropping.retain(|(_, of)| *of != server);
+        self.drops.reported_in_full(server);
     }
 }
 
@@ -208,7 +226,7 @@ pub fn facts(soft: &Soft, chunk: ChunkId, record: &ChunkRecord, now: Instant) ->
         quality,
         reported,
         leaving: moving.is_some_and(|moving| moving.from == server),
-        dropping: repairing.dropping.contains(&(chunk, server)),
+        dropping: repairing.drops.contains(chunk, server),
     };
     let mut holders: BTreeMap<ServerId, Holder> = soft
         .locations
@@ -266,6 +284,12 @@ impl Soft {
         };
         let facts = facts(self, chunk, record, now);
         let need = assess(&facts, racks);
+        let arrived =
+            |holder: &Holder| holder.quality == Quality::Good && self.repairing.queue.is_copying(chunk, holder.server);
+        if !need.wants_copy() && facts.holders.iter().any(arrived) {
+            // The copy has arrived, and its receipt is on the way: what came of it is entered then.
+            return None;
+        }
         if need.is_met() {
             // What was to move has moved, or need not any more.
             let moved = facts.holders.iter().all(|holder| !holder.leaving || holder.dropping);

@@ -270,6 +270,18 @@ impl Servers {
         self.detector.silent(server, now.0)
     }
 
+    /// How long a server that beats is still suspect for its past, see [`Detector::damped`].
+    #[must_use]
+    pub fn damped(&self, server: ServerId, now: Instant) -> Option<Duration> {
+        self.detector.damped(server, now.0).filter(|_| self.health(server, now) == Health::Suspect)
+    }
+
+    /// How long ago a peer reached a server that is silent here.
+    #[must_use]
+    pub fn reached_ago(&self, server: ServerId, now: Instant) -> Option<Duration> {
+        self.detector.reached_ago(server, now.0)
+    }
+
     /// Whether a server's health is another than when changes were last asked for.
     #[must_use]
     pub fn has_health_changes(&self, now: Instant) -> bool {

@@ -278,6 +278,12 @@ impl Detector {
         steady.checked_sub(now).filter(|left| !left.is_zero())
     }
 
+    /// How long ago a peer reached a server that has been silent since; `None`: none did.
+    #[must_use]
+    pub fn reached_ago(&self, server: ServerId, now: Duration) -> Option<Duration> {
+        self.servers.get(&server)?.reached.map(|at| now.saturating_sub(at))
+    }
+
     /// The servers whose health changed since the last call, in id order.
     pub fn changes(&mut self, now: Duration) -> Vec<HealthChange> {
         let mut changes = Vec::new();

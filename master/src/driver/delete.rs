@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt as _;
 use quarry_master_core::{
-    command::{ForgetDoomed, Kind},
+    command::{ForgetDoomed, Kind, ServerWish},
     query::{self, ChunkView},
 };
 use quarry_proto::{WireError, v1};
@@ -99,8 +99,8 @@ impl<'a> Deletion<'a> {
         let confirmed = state.confirmed.get(&chunk.id);
         let soft = self.leading.soft();
         let mut servers: BTreeSet<ServerId> = soft.locations.holders(chunk.id).map(|(server, _)| server).collect();
-        let named = chunk.record.members.iter().chain(&chunk.record.holders);
-        servers.extend(named.filter(|server| !is_known_empty(&soft, **server, chunk.id, self.leading)).copied());
+        servers.extend(chunk.record.members.iter().chain(&chunk.record.holders));
+        servers.retain(|server| !is_known_empty(&soft, *server, chunk.id, self.leading));
         servers.into_iter().filter(|server| confirmed.is_none_or(|done| !done.contains(server))).collect()
     }
 
@@ -134,10 +134,13 @@ impl<'a> Deletion<'a> {
     }
 }
 
-/// A server that was named as a member or holder, but reported to this leader without the chunk. One that is connected
-/// is asked all the same: its answer is a tombstone against a grant that is still on its way.
+/// A server that was named as a member or holder, but reported to this leader without the chunk, or is decommissioned and
+/// away: should it ever come back, what it has of the chunk is an orphan. One that is connected is asked all the same: its
+/// answer is a tombstone against a grant that is still on its way.
 fn is_known_empty(soft: &Soft, server: ServerId, chunk: ChunkId, leading: &Leading) -> bool {
-    !leading.dispatch.reaches(server)
-        && soft.locations.number(server).is_some()
-        && soft.locations.replica(server, chunk).is_none()
+    if leading.dispatch.reaches(server) {
+        return false;
+    }
+    let reported_without = soft.locations.number(server).is_some() && soft.locations.replica(server, chunk).is_none();
+    reported_without || soft.servers.wish(server) == ServerWish::Decommissioned
 }

@@ -69,7 +69,7 @@ async fn tick(shared: &Shared, leading: &Leading, room: usize) -> Result<Vec<Ord
         soft.totals = Some(totals);
         soft.repairing.policy = Policy::of(&settings);
         soft.servers.judge_by(detector::Policy::of(&settings));
-        soft.repairing.wishes(&soft.servers);
+        soft.repairing.wishes(&soft.servers, &soft.locations);
         let latency = Duration::from_micros(soft.servers.latency_us(now));
         let policy = soft.repairing.policy.clone();
         soft.repairing.budget.observe(latency, &policy);
@@ -105,6 +105,7 @@ async fn look(shared: &Shared, leading: &Leading) -> Result<Vec<Order>, Fault> {
             }
         };
         walk(soft, &mut chunks);
+        soft.repairing.looking = true;
         let survey = soft.repairing.survey;
         (chunks, survey)
     };
@@ -124,6 +125,7 @@ async fn look(shared: &Shared, leading: &Leading) -> Result<Vec<Order>, Fault> {
         })
         .await;
     let (mut soft, now) = (leading.soft(), shared.now());
+    soft.repairing.looking = false;
     let (records, surveyed) = match looked_up {
         Ok(found) => found,
         Err(error) => {

@@ -189,6 +189,14 @@ fn server_facts(soft: &Soft, server: ServerId, progress: &v1::ServerProgressRepl
         format!("{} replicas, {} of them open", progress.replicas, progress.open_left),
     ];
     facts.extend(soft.servers.silent(server, now).map(|silent| format!("last beat {} ms ago", silent.as_millis())));
+    facts.extend(soft.servers.damped(server, now).map(|left| {
+        format!("it beats, but came and went too often: suspect for another {} s if it stays", left.as_secs().max(1))
+    }));
+    facts.extend(
+        soft.servers.reached_ago(server, now).map(|ago| {
+            format!("a peer reached it {} ms ago: it is cut off from this master, not gone", ago.as_millis())
+        }),
+    );
     let room = soft.repairing.budget.room(server, &soft.repairing.policy, now.0);
     facts.push(format!(
         "{} copies to it, {} from it; copy budget {} bytes in, {} bytes out",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use quarry_env::Instant;
 use quarry_master_core::{
     query,
-    repair::queue::{Entry, Finished, Work},
+    repair::queue::{Entry, Finished, Outcome, Work},
 };
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ServerId};
@@ -154,10 +154,10 @@ pub(super) fn row(chunk: ChunkId, entry: &Entry, eta: Option<Duration>, now: Ins
 fn finished_row(finished: &Finished, now: Instant) -> v1::RepairRow {
     let entry = &finished.entry;
     v1::RepairRow {
-        state: "done".into(),
+        state: finished.outcome.word().into(),
         reason: format!("{}, {} s ago", finished.outcome.text(), now.0.saturating_sub(finished.at).as_secs()),
         source: Vec::new().into(),
-        bytes_done: entry.bytes,
+        bytes_done: if finished.outcome == Outcome::Done { entry.bytes } else { 0 },
         missing: 0,
         next_attempt_ms: 0,
         eta_known: true,

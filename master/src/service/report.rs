@@ -168,36 +168,33 @@ impl Report {
 
     fn take_effect(&mut self, leading: &Leading) -> Result<v1::ReportReply, Fault> {
         let mut soft = leading.soft();
+        let soft = &mut *soft;
         // The pages took a while; the server may have registered again meanwhile.
         if !soft.servers.is_registered(self.server, self.registration) {
             return Err(unregistered(self.server));
         }
-        match &mut self.content {
+        let first = soft.locations.number(self.server).is_none();
+        let taken = match &mut self.content {
             Content::Full(replicas) if self.ranges != Ranges::ALL => {
                 tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "report of what differed");
-                match soft.locations.ranges_report(self.server, self.number, self.ranges, replicas) {
-                    Ok(()) => Ok(v1::ReportReply { number: self.number, full_wanted: false }),
-                    Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
-                }
+                soft.locations.ranges_report(self.server, self.number, self.ranges, replicas).map(|()| self.number)
             }
             Content::Full(replicas) => {
                 tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "full report");
-                let first = soft.locations.number(self.server).is_none();
                 soft.locations.full_report(self.server, self.number, std::mem::take(replicas));
                 if first {
                     soft.repairing.reported_in_full(self.server);
                 }
-                Ok(v1::ReportReply { number: self.number, full_wanted: false })
+                Ok(self.number)
             }
-            Content::Changes(changes) => match soft.locations.changes(self.server, self.number, changes) {
-                Ok(number) => {
-                    for change in changes {
-                        soft.repairing.reported(self.server, change.chunk, change.replica.is_some());
-                    }
-                    Ok(v1::ReportReply { number, full_wanted: false })
-                }
-                Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
-            },
+            Content::Changes(changes) => soft.locations.changes(self.server, self.number, changes),
+        };
+        match taken {
+            Ok(number) => {
+                soft.repairing.reported(self.server, &soft.locations);
+                Ok(v1::ReportReply { number, full_wanted: false })
+            }
+            Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
         }
     }
 }

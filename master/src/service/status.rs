@@ -67,9 +67,8 @@ impl Service {
                 if soft.servers.has_health_changes(self.shared.now()) {
                     looked = soft.repairing.looked;
                 }
-                let idle = !soft.locations.has_changed()
-                    && soft.repairing.walks.is_empty()
-                    && !soft.servers.has_health_changes(self.shared.now());
+                let idle =
+                    soft.repairing.has_looked(&soft.locations) && !soft.servers.has_health_changes(self.shared.now());
                 if !soft.repairing.ready
                     || (idle && soft.repairing.survey == Survey::Done)
                     || soft.repairing.looked > looked + 1

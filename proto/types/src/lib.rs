@@ -11,10 +11,12 @@
 //! | [`auth`] | the cluster key and what it signs |
 //! | [`receipt`] | a member's statement about a replica |
 //! | [`name`] | names and paths that the namespace accepts |
+//! | [`mod@duration`] | durations as people write them |
 //! | [`error`] | the error table: code, and what the caller should do |
 
 pub mod auth;
 pub mod crc;
+pub mod duration;
 pub mod error;
 pub mod ids;
 pub mod limits;

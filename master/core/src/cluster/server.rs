@@ -65,15 +65,32 @@ pub(crate) fn set(write: &mut Write<'_, '_>, command: &SetServer) -> Result<Repl
     if command.automatic && server.wish != ServerWish::Active {
         return Ok(Reply::DONE);
     }
+    let elapsed_ms = write.counters()?.elapsed_ms;
     if command.wish == ServerWish::Maintenance && !(1..=MAINTENANCE_MS_MAX).contains(&command.for_ms) {
         let message = format!("a maintenance of {} ms; choose 1 to {MAINTENANCE_MS_MAX}", command.for_ms);
         return refuse(ErrorCode::InvalidArgument, message);
     }
+    if let Some(why) = stands_against(server.wish_at(elapsed_ms), command.wish) {
+        let (is, id) = (server.wish.word(), command.server);
+        return refuse(
+            ErrorCode::Conflict,
+            format!("chunkserver {id} is {is}: {why}; `quarry undrain` ends that first"),
+        );
+    }
     let maintenance = command.wish == ServerWish::Maintenance;
     server.wish = command.wish;
     server.automatic = command.automatic && maintenance;
-    let elapsed_ms = write.counters()?.elapsed_ms;
     server.maintenance_until_ms = if maintenance { elapsed_ms.saturating_add(command.for_ms) } else { 0 };
     write.put(Table::Server, key, &server);
     Ok(Reply::DONE)
+}
+
+/// Why what is wanted now would be lost by what is wanted next, without anyone having said so.
+fn stands_against(now: ServerWish, next: ServerWish) -> Option<&'static str> {
+    match (now, next) {
+        (ServerWish::Decommissioned, ServerWish::Draining) => Some("it is emptied already, and to be gone for good"),
+        (ServerWish::Decommissioned, ServerWish::Maintenance) => Some("it is to be gone for good"),
+        (ServerWish::Draining, ServerWish::Maintenance) => Some("a maintenance would keep on it what is to leave it"),
+        _ => None,
+    }
 }

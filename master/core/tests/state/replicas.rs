@@ -117,3 +117,26 @@ fn s10_a_maintenance_ends_by_replicated_time() {
     world.pass(3_600_000);
     assert_eq!(wish(&world), ServerWish::Draining, "a drain does not end by itself");
 }
+
+#[test]
+fn a_drain_and_a_decommission_end_only_when_an_operator_says_so() {
+    let mut world = World::new();
+    let (address, rack) = ("h:1".to_string(), "r".to_string());
+    let durability = Durability::Sealed;
+    world.ok(Kind::PutServer(PutServer { server: server(1), address, rack, start_counter: 1, durability }));
+    let set = |wish, for_ms| Kind::SetServer(SetServer { server: server(1), wish, for_ms, automatic: false });
+    let wish = |world: &World| query::server(&world.tables, server(1)).unwrap().unwrap().wish;
+    world.ok(set(ServerWish::Maintenance, 90_000));
+    world.ok(set(ServerWish::Draining, 0));
+    world.ok(set(ServerWish::Draining, 0));
+    let refused = world.apply(set(ServerWish::Maintenance, 90_000)).unwrap_err();
+    assert_eq!((refused.code, wish(&world)), (ErrorCode::Conflict, ServerWish::Draining));
+    world.ok(set(ServerWish::Decommissioned, 0));
+    for (next, for_ms) in [(ServerWish::Draining, 0), (ServerWish::Maintenance, 90_000)] {
+        let refused = world.apply(set(next, for_ms)).unwrap_err();
+        assert_eq!((refused.code, wish(&world)), (ErrorCode::Conflict, ServerWish::Decommissioned));
+    }
+    world.ok(set(ServerWish::Decommissioned, 0));
+    world.ok(set(ServerWish::Active, 0));
+    world.ok(set(ServerWish::Maintenance, 90_000));
+}

@@ -215,6 +215,8 @@ async fn drop_ended(
         Ok(()) => {
             {
                 let mut soft = leading.soft();
+                let there = soft.locations.replica(server, chunk).is_some();
+                soft.repairing.drop_done(chunk, server, there);
                 soft.repairing.queue.done(chunk, shared.now().0);
                 soft.locations.look_again(chunk);
             }

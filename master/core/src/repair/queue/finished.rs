@@ -21,6 +21,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The word in the ledger's state.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Needless | Outcome::Deleted => "dropped",
+        }
+    }
+
     /// The sentence that users see.
     #[must_use]
     pub fn text(self) -> &'static str {

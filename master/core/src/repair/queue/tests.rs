@@ -67,6 +67,20 @@ fn a_server_that_comes_back_makes_a_copy_needless() {
 }
 
 #[test]
+fn a_drop_stands_in_the_ledger_until_it_has_ended() {
+    let surplus = Need { wanted: 3, good: 4, surplus: 1, ..Need::default() };
+    let mut queue = Queue::default();
+    queue.assess(ChunkId(1), surplus, 100, at(0));
+    queue.dropping(ChunkId(1), server(4));
+    assert_eq!(queue.assess(ChunkId(1), whole(), 100, at(1)), None, "what is to go counts no more");
+    assert_eq!(queue.get(ChunkId(1)).map(|entry| &entry.work), Some(&Work::Dropping { server: server(4) }));
+    queue.done(ChunkId(1), at(2));
+    assert_eq!(queue.assess(ChunkId(1), whole(), 100, at(2)), None);
+    assert!(queue.is_empty());
+    assert_eq!(queue.finished(at(3)).map(|row| row.outcome).collect::<Vec<_>>(), [Outcome::Done]);
+}
+
+#[test]
 fn a_failure_is_tried_again_later_and_elsewhere_with_growing_pauses() {
     let mut queue = queue(&[(1, 1, 0)]);
     let mut now = at(0);

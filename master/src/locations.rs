@@ -370,6 +370,26 @@ mod tests {
     }
 
     #[test]
+    fn s7_the_chunks_of_a_server_are_also_those_that_only_a_receipt_told_of() {
+        let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
+        locations.full_report(a, 1, [(ChunkId(2), sealed(5)), (ChunkId(4), sealed(5))].into());
+        for chunk in [1, 3, 5] {
+            let (cluster, length, crc) = (ClusterId::default(), 4, Crc32(4));
+            let chunk = ChunkId(chunk);
+            locations.receipt(&Receipt { cluster, server: a, chunk, length, crc, durable: true, restarted: false });
+        }
+        // One that was open by the report, and of which a receipt came since.
+        let open = Replica { state: ReplicaState::Open, ..sealed(1) };
+        locations.changes(a, 1, &[Change { chunk: ChunkId(6), replica: Some(open) }]).unwrap();
+        let (cluster, length, crc) = (ClusterId::default(), 4, Crc32(4));
+        let chunk = ChunkId(6);
+        locations.receipt(&Receipt { cluster, server: a, chunk, length, crc, durable: true, restarted: false });
+        let of = |from, limit| locations.chunks_of(a, ChunkId(from), limit).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert_eq!(of(0, 10), [1, 2, 3, 4, 5, 6]);
+        assert_eq!((of(0, 3), of(4, 2), of(7, 2)), (vec![1, 2, 3], vec![4, 5], vec![]));
+    }
+
+    #[test]
     fn everything_is_compared_once_and_changes_again() {
         let (mut locations, a) = (Locations::new(ClusterKey::new([7; 32])), server(1));
         locations.full_report(a, 1, (1..=5).map(|n| (ChunkId(n), sealed(n))).collect());

@@ -119,9 +119,11 @@ impl Soft {
         }
     }
 
-    /// A chunk that these servers wrote is sealed: what they reported of it is to be compared with the record now.
+    /// A chunk that these servers wrote is sealed: what they reported of it is to be compared with the record now. It may be
+    /// short of replicas already: a member that died before it reported, or before the commit, is in no later report.
     pub fn sealed(&mut self, chunk: ChunkId, servers: &[ServerId]) {
         self.servers.sealed(servers);
+        self.locations.look_again(chunk);
         for server in servers {
             self.locations.compare_again(*server, chunk);
         }

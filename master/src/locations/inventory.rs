@@ -112,8 +112,16 @@ impl Inventory {
         self.replicas.keys().chain(self.noted.keys()).copied()
     }
 
+    /// The first `limit` chunks from `from` on, those among them that only a receipt told of.
     pub fn chunks_from(&self, from: ChunkId, limit: usize) -> Vec<ChunkId> {
-        self.replicas.range(from..).take(limit).map(|(chunk, _)| *chunk).collect()
+        let (mut reported, mut noted) = (self.replicas.range(from..).peekable(), self.noted.range(from..).peekable());
+        let next = || {
+            let first = reported.peek().into_iter().chain(noted.peek()).map(|(chunk, _)| **chunk).min()?;
+            reported.next_if(|(chunk, _)| **chunk == first);
+            noted.next_if(|(chunk, _)| **chunk == first);
+            Some(first)
+        };
+        std::iter::from_fn(next).take(limit).collect()
     }
 
     pub fn count(&self) -> u64 {

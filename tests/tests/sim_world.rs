@@ -84,6 +84,16 @@ fn s1_what_was_acknowledged_survives_whatever_fails() {
 }
 
 #[test]
+fn s7_no_drop_is_one_too_many_and_in_the_end_everything_is_where_it_should_be() {
+    let mut cancelled = 0;
+    for seed in seeds(3) {
+        let trace = run_twice("one_repair_chaos", seed);
+        cancelled += trace.lines().filter(|line| line.contains("is not needed any more and is cancelled")).count();
+    }
+    assert!(cancelled > 0, "no server that came back made a copy needless");
+}
+
+#[test]
 fn s1_a_flush_does_not_rest_on_a_single_replica() {
     for seed in seeds(3) {
         for gone in 0..3 {
@@ -110,4 +120,10 @@ fn one_put() {
 #[ignore = "run by a test above, each seed in a process of its own"]
 fn one_chaos() {
     one(sim::chaos::work_through_chaos);
+}
+
+#[test]
+#[ignore = "run by a test above, each seed in a process of its own"]
+fn one_repair_chaos() {
+    one(sim::chaos::repair_through_chaos);
 }

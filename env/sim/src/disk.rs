@@ -181,6 +181,25 @@ impl SimDisk {
         state.tree.file_mut(ino)?.corrupt(offset)
     }
 
+    /// What is in a file now. For tests that compare with the truth: no fault strikes and nothing is traced.
+    ///
+    /// # Errors
+    /// `NotFound`, or `IsADirectory`.
+    pub fn contents(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        Ok(state.tree.file(state.tree.find(path)?)?.current().to_vec())
+    }
+
+    /// What the last sync has left of a file, under a name that is durable itself: what is there after the power went
+    /// away, unless something later happens to be. No fault strikes and nothing is traced.
+    ///
+    /// # Errors
+    /// `NotFound`, or `IsADirectory`.
+    pub fn durable(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        Ok(state.tree.file(state.tree.find_durable(path)?)?.durable().to_vec())
+    }
+
     /// All files, sorted, with their lengths.
     #[must_use]
     pub fn files(&self) -> Vec<(std::path::PathBuf, u64)> {

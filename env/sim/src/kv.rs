@@ -29,10 +29,15 @@ use quarry_env::{
     kv::{Change, Pair},
 };
 
+use crate::SimDisk;
+
 /// The sync point of the store's own housekeeping.
 pub const HOUSEKEEPING: SyncPoint = SyncPoint("sim-kv-housekeeping");
 
-type Maps = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+/// The rows of one space.
+pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+type Maps = BTreeMap<String, Rows>;
 
 /// Opens stores on one disk.
 pub struct SimKvFactory {
@@ -61,6 +66,14 @@ impl SimKvFactory {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         SimKvFactory { disk }
     }
+}
+
+/// What the store at `path` has certainly kept of a space when the power goes away now. For tests that compare with the
+/// truth; a store that is not there has no rows.
+#[must_use]
+pub fn durable_rows(disk: &SimDisk, path: &Path, space: Space) -> Rows {
+    let bytes = disk.durable(&path.join(log::FILE)).unwrap_or_default();
+    log::replay_all(&bytes).0.remove(space.0).unwrap_or_default()
 }
 
 impl std::fmt::Debug for SimKvFactory {

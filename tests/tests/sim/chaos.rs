@@ -5,29 +5,50 @@ use std::{
     time::Duration,
 };
 
+use quarry_chunkserver_core::layout::DATA_OFFSET;
 use quarry_env_sim::SimMachine;
+use quarry_master::MasterConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use turmoil::Sim;
 
 use super::{
-    cluster::{Machines, builder, master_config},
-    worker::{Shared, work, write_until_killed},
+    books::{Books, Life},
+    cluster::{Machines, Plan, builder},
+    operator::{SETTLE_DEADLINE, operate},
+    truth,
+    worker::{Habits, Shared, work, write_until_killed},
 };
 
 const SERVERS: [&str; 4] = ["chunk1", "chunk2", "chunk3", "chunk4"];
+/// Two racks of two and one of one.
+const ON_RACKS: [(&str, &str); 5] =
+    [("chunk1", "r1"), ("chunk2", "r1"), ("chunk3", "r2"), ("chunk4", "r2"), ("chunk5", "r3")];
+/// So small that the servers are not evenly full, and yet much more than is written.
+const CAPACITY: u64 = 256 << 20;
 const WORKERS: [&str; 2] = ["alice", "bob"];
 /// A writer that is killed again and again.
 const MORTAL: &str = "mallory";
+const OPERATOR: &str = "olivia";
 /// Short, so that what dead writers leave is collected within the run.
 const LEASE: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(60);
-const READER_GRACE: Duration = Duration::from_secs(5);
+
+/// What may happen in a run.
+#[derive(Clone, Copy)]
+struct Trouble {
+    habits: Habits,
+    /// Also what repair has to do with: long absences, replicas that rot, leaders that follow one another while commands are on
+    /// their way, an operator.
+    repair: bool,
+}
 
 /// What ends a fault.
 enum Cure {
     /// The machine starts again, its link with others works again.
     Start(usize),
+    /// Not quite a cure: the master is killed while others cannot know.
+    KillMaster,
     Repair(usize, usize),
     Release(usize, usize),
 }
@@ -39,14 +60,46 @@ struct Chaos<'a> {
     names: Vec<&'static str>,
     machines: Vec<SimMachine>,
     up: Vec<bool>,
+    books: Arc<Books>,
+    trouble: Trouble,
     cures: Vec<(Duration, Cure)>,
     next: Duration,
 }
 
-/// Runs a seed.
+/// Runs a seed: what was acknowledged is there in the end.
 pub fn work_through_chaos(seed: u64) {
-    let config = quarry_master::MasterConfig { lease: LEASE, session: SESSION, ..master_config() };
-    let machines = Machines::create(seed, &SERVERS, config, READER_GRACE);
+    let mut plan = Plan::new(&SERVERS);
+    plan.settings.push(("reader-grace", "5s".into()));
+    let habits = Habits { deeds: 20, pause_ms: 500, set_replicas: false, heal_deadline: Duration::from_secs(300) };
+    run(seed, plan, Trouble { habits, repair: false });
+}
+
+/// Runs a seed with all that repair does: nothing is dropped that is needed, and in the end everything is as it should be.
+pub fn repair_through_chaos(seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut plan = Plan { servers: ON_RACKS.into(), capacity: Some(CAPACITY), ..Plan::new(&[]) };
+    let delay = ["0s", "1s", "4s"][rng.random_range(0..3)];
+    // From copies that take seconds to copies that take none.
+    let rate = ["100kB/s", "400kB/s", "50MB/s"][rng.random_range(0..3)];
+    let keep = ["0s", "4s"][rng.random_range(0..2)];
+    let more = [
+        ("reader-grace", "5s"),
+        ("repair-delay", delay),
+        ("repair-rate", rate),
+        ("quarantine-keep", keep),
+        ("brake-hold", "15s"),
+        ("partitioned-limit", "10s"),
+        ("balance-band", "1%"),
+    ];
+    plan.settings.extend(more.map(|(name, value)| (name, value.to_owned())));
+    let habits = Habits { deeds: 25, pause_ms: 4000, set_replicas: true, heal_deadline: SETTLE_DEADLINE };
+    run(seed, plan, Trouble { habits, repair: true });
+}
+
+fn run(seed: u64, plan: Plan, trouble: Trouble) {
+    let machines =
+        Machines::create(seed, Plan { master: MasterConfig { lease: LEASE, session: SESSION, ..plan.master }, ..plan });
+    let books = Arc::clone(&machines.books);
     let mut sim = builder(seed).simulation_duration(Duration::from_secs(3600)).build();
     machines.start(&mut sim);
     let shared = Arc::new(Shared::default());
@@ -56,20 +109,33 @@ pub fn work_through_chaos(seed: u64) {
         sim.host(MORTAL, move || write_until_killed(mortal.clone(), seed, Arc::clone(&shared)));
     }
     for name in WORKERS {
-        sim.client(name, work(name, seed, Arc::clone(&shared)));
+        sim.client(name, work(name, seed, trouble.habits, Arc::clone(&shared)));
     }
     let mut names = vec!["master"];
-    names.extend(SERVERS);
+    names.extend(machines.servers.iter().map(|server| server.0));
     names.push(MORTAL);
     let mut all = vec![machines.master.clone()];
     all.extend(machines.servers.iter().map(|s| s.1.clone()));
     all.push(mortal);
     let up = vec![true; names.len()];
     names.extend(WORKERS);
+    if trouble.repair {
+        sim.client(OPERATOR, operate(OPERATOR, seed, Arc::clone(&shared), Arc::clone(&books)));
+        names.push(OPERATOR);
+    }
     let rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut chaos = Chaos { sim, rng, names, machines: all, up, cures: Vec::new(), next: Duration::from_secs(1) };
+    let (cures, next) = (Vec::new(), Duration::from_secs(1));
+    let mut chaos = Chaos { sim, rng, names, machines: all, up, books, trouble, cures, next };
     let mut healed = false;
-    while !chaos.sim.step().unwrap_or_else(|e| panic!("seed {seed}: {e}")) {
+    loop {
+        let ended = chaos.sim.step();
+        // First what caused it.
+        if let Some(broken) = chaos.books.broken() {
+            panic!("seed {seed}: {broken}");
+        }
+        if ended.unwrap_or_else(|e| panic!("seed {seed}: {e}")) {
+            break;
+        }
         if !healed && shared.idle.load(Ordering::Relaxed) == WORKERS.len() {
             healed = true;
             chaos.heal();
@@ -105,9 +171,14 @@ impl Chaos<'_> {
         self.cures.push((at, cure));
     }
 
+    /// How many chunkservers there are. They follow the master, and the mortal writer them.
+    fn servers(&self) -> usize {
+        self.books.servers.len()
+    }
+
     fn fault(&mut self) {
-        let server = self.rng.random_range(1..=SERVERS.len());
-        match self.rng.random_range(0..16) {
+        let server = self.rng.random_range(1..=self.servers());
+        match self.rng.random_range(0..if self.trouble.repair { 21 } else { 16 }) {
             0..=2 => self.cut_power(server),
             3 => self.kill(server),
             4..=5 => self.fail_disk(server, 300),
@@ -115,17 +186,53 @@ impl Chaos<'_> {
             7 => self.kill(0),
             8 => self.fail_disk(0, 60),
             9..=12 => self.cut_link(),
-            13 => self.kill(SERVERS.len() + 1),
+            13 => self.kill(self.servers() + 1),
             14 => {
                 let machine = self.rng.random_range(0..self.machines.len());
                 let skew_ms = self.rng.random_range(-100_000_000..100_000_000);
                 tracing::info!(machine = self.names[machine], skew_ms, "skewed");
                 self.machines[machine].set_skew_ms(skew_ms);
             }
+            16..=18 => (0..4).for_each(|_| self.rot()),
+            19..=20 => self.change_leaders(),
             // Rarely everything at once.
-            _ if self.rng.random_bool(0.3) => (0..=SERVERS.len()).for_each(|machine| self.cut_power(machine)),
+            _ if self.rng.random_bool(0.3) => (0..=self.servers()).for_each(|machine| self.cut_power(machine)),
             _ => {}
         }
+    }
+
+    /// A bit of a replica flips, unless that could be the end of its chunk: two others are good, and none of it rotted before.
+    fn rot(&mut self) {
+        let sealed = self.books.chunks().into_iter().filter_map(|(chunk, known)| match known.life {
+            Life::Sealed(seal) if seal.length > 0 => Some((chunk, seal)),
+            _ => None,
+        });
+        let sealed: Vec<_> = sealed.filter(|(chunk, _)| !self.books.has_rotted(*chunk)).collect();
+        if sealed.is_empty() {
+            return;
+        }
+        let (chunk, seal) = sealed[self.rng.random_range(0..sealed.len())];
+        let good = self.books.good(&self.books.records(), chunk, seal);
+        if good.len() < 3 {
+            return;
+        }
+        let server = good[self.rng.random_range(0..good.len())];
+        let at = DATA_OFFSET + self.rng.random_range(0..seal.length);
+        tracing::info!(machine = self.books.servers[server].name, %chunk, at, "rots");
+        self.books.servers[server].disk.corrupt(&truth::chunk_file(chunk), at).expect("a good replica has a file");
+        self.books.rotted(server, chunk);
+    }
+
+    /// Another leader begins while what the one before has sent is still on its way.
+    fn change_leaders(&mut self) {
+        for server in 1..=self.servers() {
+            if self.rng.random_bool(0.5) {
+                self.sim.hold(self.names[0], self.names[server]);
+                self.later(4000, Cure::Release(0, server));
+            }
+        }
+        tracing::info!("the master will be killed and what it sent comes late");
+        self.later(1500, Cure::KillMaster);
     }
 
     fn fail_disk(&mut self, machine: usize, most: u64) {
@@ -154,7 +261,16 @@ impl Chaos<'_> {
     fn stop(&mut self, machine: usize) {
         self.up[machine] = false;
         self.sim.crash(self.names[machine]);
-        let most = if machine == 0 { 4000 } else { 9000 };
+        let is_server = (1..=self.servers()).contains(&machine);
+        if is_server {
+            self.books.power(machine - 1, false, self.sim.elapsed());
+        }
+        let most = match machine {
+            0 => 4000,
+            // Now and then long enough for all that it had to be copied.
+            _ if is_server && self.trouble.repair && self.rng.random_bool(0.4) => 45_000,
+            _ => 9000,
+        };
         self.later(most, Cure::Start(machine));
     }
 
@@ -192,9 +308,13 @@ impl Chaos<'_> {
                     self.sim.repair(self.names[machine], self.names[other]);
                 }
                 self.up[machine] = true;
+                if (1..=self.servers()).contains(&machine) {
+                    self.books.power(machine - 1, true, self.sim.elapsed());
+                }
                 self.sim.bounce(self.names[machine]);
             }
             Cure::Start(_) => {}
+            Cure::KillMaster => self.kill(0),
             Cure::Repair(a, b) => self.sim.repair(self.names[a], self.names[b]),
             Cure::Release(a, b) => self.sim.release(self.names[a], self.names[b]),
         }
@@ -209,7 +329,7 @@ impl Chaos<'_> {
             }
             self.machines[machine].disk().power_off_after(u64::MAX);
         }
-        self.kill(SERVERS.len() + 1);
+        self.kill(self.servers() + 1);
         self.cures.clear();
         for a in 0..self.names.len() {
             for b in a + 1..self.names.len() {
@@ -217,7 +337,7 @@ impl Chaos<'_> {
                 self.sim.repair(self.names[a], self.names[b]);
             }
         }
-        for machine in 0..=SERVERS.len() {
+        for machine in 0..=self.servers() {
             self.cure(&Cure::Start(machine));
         }
     }

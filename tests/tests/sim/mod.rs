@@ -1,8 +1,13 @@
 //! A cluster in one process, and what happens to it.
 
+mod books;
 pub mod chaos;
 mod cluster;
+mod operator;
+mod settled;
 pub mod trace;
+mod truth;
+mod watched;
 mod worker;
 
 use std::{
@@ -15,11 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use cluster::{MASTER, Machines, Outcome, builder, master_config};
+use cluster::{MASTER, Machines, Outcome, Plan, builder};
 use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions, ErrorCode};
 use quarry_env_sim::SimMachine;
 use quarry_tests::data;
-use quarry_types::limits;
 
 const SERVERS: [&str; 3] = ["chunk1", "chunk2", "chunk3"];
 /// Small, so that a run is fast and yet has many chunks.
@@ -81,7 +85,7 @@ async fn put_and_get(machine: SimMachine, seed: u64, progress: Arc<Progress>) ->
 
 /// Puts a file of many chunks, cuts the power of a chunkserver half-way, gets the file back while that server restarts.
 pub fn put_and_get_through_a_crash(seed: u64) {
-    let machines = Machines::create(seed, &SERVERS, master_config(), limits::READER_GRACE);
+    let machines = Machines::create(seed, Plan::new(&SERVERS));
     let mut sim = builder(seed).build();
     machines.start(&mut sim);
     let progress = Arc::new(Progress::default());
@@ -111,7 +115,7 @@ fn is_chunk(path: &Path) -> bool {
 
 /// A flush whose chunk broke: what one member alone has durably is not enough, and what two have is.
 pub fn flush_with_members_gone(seed: u64, gone: usize) {
-    let machines = Machines::create(seed, &SERVERS, master_config(), limits::READER_GRACE);
+    let machines = Machines::create(seed, Plan::new(&SERVERS));
     let mut sim = builder(seed).build();
     machines.start(&mut sim);
     let progress = Arc::new(Progress::default());

@@ -21,12 +21,20 @@ use rand_chacha::ChaCha8Rng;
 
 use super::cluster::{MASTER, Outcome};
 
-/// What each worker does before it looks at what is left.
-const DEEDS: usize = 20;
 const FILE_BYTES_MAX: u64 = 700_000;
 const CHUNK_BYTES: u64 = 192 << 10;
-/// How long a healed cluster may take until everything can be read and nothing is left over.
-const HEAL_DEADLINE: Duration = Duration::from_secs(300);
+/// How workers work.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// What each does before it looks at what is left.
+    pub deeds: usize,
+    /// The longest pause before a deed, in milliseconds.
+    pub pause_ms: u64,
+    /// They also change how many replicas are wanted.
+    pub set_replicas: bool,
+    /// How long a healed cluster may take until everything can be read and nothing is left over.
+    pub heal_deadline: Duration,
+}
 
 /// Errors that a client may be given while servers are down.
 const PASSING: [ErrorCode; 8] = [
@@ -70,6 +78,7 @@ struct Worker {
     client: Client,
     world: World,
     rng: ChaCha8Rng,
+    habits: Habits,
     dir: String,
     made: u64,
     sure: BTreeMap<String, Known>,
@@ -99,7 +108,7 @@ fn describe(found: Option<&Bytes>) -> String {
 }
 
 /// Fails unless `error` is one that may come while servers are down.
-fn passing(doing: &str, error: &ClientError) -> Outcome {
+pub fn passing(doing: &str, error: &ClientError) -> Outcome {
     if PASSING.contains(&error.code()) {
         return Ok(());
     }
@@ -118,12 +127,12 @@ pub async fn connect(machine: &SimMachine) -> Result<(Client, World), ClientErro
 }
 
 /// A worker's life in the simulation.
-pub async fn work(name: &'static str, seed: u64, shared: Arc<Shared>) -> Outcome {
+pub async fn work(name: &'static str, seed: u64, habits: Habits, shared: Arc<Shared>) -> Outcome {
     let (client, world) = connect(&SimMachine::new(name, seed)).await?;
     let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::from(crc32fast::hash(name.as_bytes())));
     let dir = format!("/{name}");
-    let mut worker = Worker { client, world, rng, dir, made: 0, sure: BTreeMap::new(), unsure: Vec::new() };
-    for _ in 0..DEEDS {
+    let mut worker = Worker { client, world, rng, habits, dir, made: 0, sure: BTreeMap::new(), unsure: Vec::new() };
+    for _ in 0..habits.deeds {
         worker.deed().await?;
     }
     shared.idle.fetch_add(1, Ordering::Relaxed);
@@ -179,16 +188,17 @@ pub async fn write_until_killed(machine: SimMachine, seed: u64, shared: Arc<Shar
 
 impl Worker {
     async fn deed(&mut self) -> Outcome {
-        self.world.clock.sleep(Duration::from_millis(self.rng.random_range(0..500))).await;
+        self.world.clock.sleep(Duration::from_millis(self.rng.random_range(0..self.habits.pause_ms))).await;
         let some = (!self.sure.is_empty()).then(|| self.rng.random_range(0..self.sure.len()));
         let some = some.and_then(|n| self.sure.keys().nth(n).cloned());
-        match (self.rng.random_range(0..12), some) {
+        match (self.rng.random_range(0..if self.habits.set_replicas { 15 } else { 12 }), some) {
             (0..=2, _) | (_, None) => self.put(None).await,
             (3, Some(name)) => self.put(Some(name)).await,
             (4..=6, _) => self.stream().await,
             (7..=8, Some(name)) => self.append(name).await,
             (9, Some(name)) => self.rename(name).await,
             (10, Some(name)) => self.remove(name).await,
+            (12..=13, Some(name)) => self.set_replicas(&name).await,
             (_, Some(name)) => self.get(&name).await,
         }
     }
@@ -336,6 +346,13 @@ impl Worker {
         }
     }
 
+    async fn set_replicas(&mut self, name: &str) -> Outcome {
+        let wanted = self.rng.random_range(2..=4);
+        let outcome = self.client.set_replicas(name, wanted).await;
+        tracing::info!(name, wanted, ok = outcome.is_ok(), "wanted");
+        outcome.map_or_else(|error| passing(name, &error), |_| Ok(()))
+    }
+
     async fn get(&mut self, name: &str) -> Outcome {
         let expected = self.sure.get(name);
         match self.read(name).await {
@@ -363,7 +380,7 @@ impl Worker {
         loop {
             match self.read(name).await {
                 Ok(found) => return Ok(found),
-                Err(error) if self.world.clock.now().since(from) > HEAL_DEADLINE => {
+                Err(error) if self.world.clock.now().since(from) > self.habits.heal_deadline => {
                     return Err(format!("{name} cannot be read from a healed cluster: {error}").into());
                 }
                 Err(error) => passing(name, &error)?,
@@ -422,7 +439,7 @@ impl Worker {
             let info = self.client.stat(name).await?;
             let chunks = self.client.chunks(&info).await?;
             let Some(bad) = chunks.iter().find(|chunk| !good(chunk)) else { return Ok(()) };
-            if self.world.clock.now().since(from) > HEAL_DEADLINE {
+            if self.world.clock.now().since(from) > self.habits.heal_deadline {
                 return Err(format!("{name} has a chunk with less than {replicas} replicas: {bad:?}").into());
             }
             self.world.clock.sleep(Duration::from_millis(500)).await;
@@ -436,7 +453,8 @@ impl Worker {
             let said = match self.client.status().await {
                 Ok(status) => {
                     let totals = status.totals.unwrap_or_default();
-                    let alive = status.chunkservers.iter().all(|server| server.state == "alive");
+                    let alive =
+                        status.chunkservers.iter().all(|server| ["alive", "draining"].contains(&&*server.state));
                     if alive && totals.open + totals.doomed + totals.missing + totals.corrupt == 0 {
                         return Ok(());
                     }
@@ -444,7 +462,7 @@ impl Worker {
                 }
                 Err(error) => error.to_string(),
             };
-            if self.world.clock.now().since(from) > HEAL_DEADLINE {
+            if self.world.clock.now().since(from) > self.habits.heal_deadline {
                 return Err(format!("a healed cluster does not settle: {said}").into());
             }
             self.world.clock.sleep(Duration::from_millis(500)).await;

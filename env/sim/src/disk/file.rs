@@ -79,6 +79,14 @@ impl File {
         self.current.len() as u64
     }
 
+    pub(super) fn current(&self) -> &[u8] {
+        &self.current
+    }
+
+    pub(super) fn durable(&self) -> &[u8] {
+        &self.durable
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = size(offset)?;
         let from = start.checked_add(buffer.len()).and_then(|end| self.current.get(start..end));

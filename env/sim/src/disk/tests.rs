@@ -263,3 +263,15 @@ fn names_behave_like_names() {
     disk.remove_dir_all(Path::new("/c")).expect("fine if it does not exist");
     assert!(!disk.exists(Path::new("/c/f")).expect("looks"));
 }
+
+#[test]
+fn what_is_there_now_and_what_is_certain_to_stay_can_be_read_whatever_fails() {
+    let (disk, file) = with_file();
+    file.write_all_at(&[b'b'; 10], 0).expect("writes");
+    write(&disk, "/new", b"synced, without a durable name").sync_data(P).expect("syncs");
+    disk.break_under(Path::new("/"), io::ErrorKind::Other);
+    assert_eq!(disk.contents(Path::new("/f")).expect("is there")[..11], *b"bbbbbbbbbba");
+    assert_eq!(disk.durable(Path::new("/f")).expect("is there"), [b'a'; 2048]);
+    assert_eq!(disk.contents(Path::new("/new")).expect("is there").len(), 30);
+    assert_eq!(disk.durable(Path::new("/new")).map_err(|e| e.kind()), Err(io::ErrorKind::NotFound));
+}

@@ -82,13 +82,21 @@ fn names(path: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
+fn find_in(all: &BTreeMap<Entry, Ino>, path: &Path) -> io::Result<Ino> {
+    let mut at = ROOT;
+    for name in names(path)? {
+        at = *all.get(&(at, name)).ok_or_else(|| error(io::ErrorKind::NotFound, path))?;
+    }
+    Ok(at)
+}
+
 impl Tree {
     pub(super) fn find(&self, path: &Path) -> io::Result<Ino> {
-        let mut at = ROOT;
-        for name in names(path)? {
-            at = *self.current.get(&(at, name)).ok_or_else(|| error(io::ErrorKind::NotFound, path))?;
-        }
-        Ok(at)
+        find_in(&self.current, path)
+    }
+
+    pub(super) fn find_durable(&self, path: &Path) -> io::Result<Ino> {
+        find_in(&self.durable, path)
     }
 
     fn entry(&self, path: &Path) -> io::Result<Entry> {

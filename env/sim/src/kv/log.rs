@@ -9,7 +9,7 @@ use quarry_env::{Disk, DiskFile, OpenMode, kv::Change};
 
 use super::{HOUSEKEEPING, Maps, delete_range};
 
-const FILE: &str = "batches.log";
+pub(super) const FILE: &str = "batches.log";
 const NEW: &str = "batches.new";
 const HEAD: usize = 8;
 
@@ -81,23 +81,28 @@ fn replay(bytes: &mut &[u8], maps: &mut Maps) -> Option<()> {
     Some(())
 }
 
+/// What the records of a log add up to, as far as they are whole; and how many bytes these are.
+pub(super) fn replay_all(bytes: &[u8]) -> (Maps, usize) {
+    let (mut maps, mut rest) = (Maps::new(), bytes);
+    while replay(&mut rest, &mut maps).is_some() {}
+    (maps, bytes.len() - rest.len())
+}
+
 /// Opens the log in the directory `path`, or makes one: the file, what it holds, and where it ends. Whole records behind
 /// a damaged one are dropped with `prefix`, and refuse to open without.
 pub(super) fn open(disk: &dyn Disk, path: &Path, prefix: bool) -> io::Result<(Box<dyn DiskFile>, Maps, u64)> {
     let name = path.join(FILE);
-    let mut maps = Maps::new();
     if disk.exists(&name)? {
         // Whoever made it may have been killed before its name was durable.
         disk.sync_dir(path, HOUSEKEEPING)?;
     } else {
-        write(disk, path, &maps)?;
+        write(disk, path, &Maps::new())?;
     }
     let file = disk.open(&name, OpenMode::Write)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0)?;
-    let mut rest = bytes.as_slice();
-    while replay(&mut rest, &mut maps).is_some() {}
-    let end = (bytes.len() - rest.len()) as u64;
+    let (maps, whole) = replay_all(&bytes);
+    let (rest, end) = (bytes.get(whole..).unwrap_or_default(), whole as u64);
     if !prefix && (1..rest.len()).any(|at| replay(&mut rest.get(at..).unwrap_or_default(), &mut Maps::new()).is_some())
     {
         let message = format!("a record at {end} is damaged and whole ones follow it");

@@ -12,6 +12,7 @@
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
 //! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
 //! | `pool`, `breaker`, `hedge` | connections to chunkservers, whom to ask last, when to ask a second |
+//! | [`channel`] | gRPC connections to masters |
 //! | [`frames`] | the data port's frames on a byte stream |
 //!
 //! This crate must not know how servers store or decide anything; it knows what `quarry-proto` says.
@@ -23,6 +24,7 @@
 mod admin;
 mod breaker;
 mod buffers;
+pub mod channel;
 mod client;
 mod config;
 mod error;

@@ -2,21 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use hyper_util::rt::TokioIo;
 use quarry_env::{World, clock::timeout, net::BoxFuture};
 use quarry_proto::{REQUEST_ID, WireError};
 use quarry_types::{Advice, ErrorCode, limits::CONNECT_DEADLINE};
-use tonic::{
-    Request, Response, Status,
-    metadata::AsciiMetadataValue,
-    transport::{Channel, Endpoint, Uri},
-};
+use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
 
-use crate::{ClientError, retry::Backoff};
+use crate::{ClientError, channel, retry::Backoff};
 
 /// One attempt at a call; a master that does not answer within this is asked again, or another is.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
@@ -219,33 +214,10 @@ impl Masters {
         if let Some(channel) = self.state().channels.get(address) {
             return Ok(channel.clone());
         }
-        let unavailable =
-            |why: String| WireError::new(ErrorCode::Unavailable, format!("master {address} cannot be reached: {why}"));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
-            WireError::new(ErrorCode::InvalidArgument, format!("{address:?} is not a master's address: {e}"))
-        })?;
-        let net = Arc::clone(&self.world.net);
-        let to = address.to_owned();
-        let connector = tower::service_fn(move |_: Uri| {
-            let (net, to) = (Arc::clone(&net), to.clone());
-            async move { net.connect(&to).await.map(TokioIo::new) }
-        });
-        let channel = timeout(&*self.world.clock, limit, endpoint.connect_with_connector(connector))
-            .await
-            .map_err(|e| unavailable(e.to_string()))?
-            .map_err(|e| unavailable(root_cause(&e)))?;
+        let channel = channel::connect(&self.world, address, limit).await?;
         self.state().channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
-}
-
-/// tonic's own message is just "transport error".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 fn gave_up(doing: &str, deadline: Duration, last: WireError) -> ClientError {

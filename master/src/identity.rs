@@ -132,6 +132,11 @@ pub(crate) fn begin(
 }
 
 impl Unfinished {
+    /// The cluster's new key.
+    pub(crate) fn key(&self) -> &ClusterKey {
+        &self.key
+    }
+
     /// Makes it a data directory: from here on `open` accepts it.
     pub(crate) fn finish(self, disk: &dyn Disk) -> Result<Identity, MasterError> {
         let path = self.dir.join(IDENTITY_FILE);

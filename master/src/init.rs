@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     error::MasterError,
     identity::{self, GROUP_DIR, Identity},
-    raft::{Group, Node},
+    raft::{Belonging, Group, Node},
 };
 
 /// What `init` was told.
@@ -59,7 +59,8 @@ pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, Master
             move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file, identity)
         })
         .await??;
-    create_group(world, config, cluster, lineage_id).await?;
+    let belonging = Belonging { cluster, key: unfinished.key().clone() };
+    create_group(world, config, belonging, lineage_id).await?;
     let disk = world.disk.clone();
     world.blocking.run(move || unfinished.finish(&*disk)).await?
 }
@@ -67,12 +68,13 @@ pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, Master
 async fn create_group(
     world: &World,
     config: &InitConfig,
-    cluster: ClusterId,
+    belonging: Belonging,
     lineage_id: Uuid,
 ) -> Result<(), MasterError> {
     let me = Node { id: FIRST_NODE, address: config.advertise.clone() };
-    let create = CreateCluster { cluster, lineage_id, settings: config.settings.clone() };
+    let create = CreateCluster { cluster: belonging.cluster, lineage_id, settings: config.settings.clone() };
     let first = Command { wall_ms: world.clock.wall_ms(), kind: Kind::CreateCluster(create) };
     let path = config.data.join(GROUP_DIR);
-    Group::create(world, &path, me, first).await.map_err(|e| MasterError::Group { path, message: e.to_string() })
+    let created = Group::create(world, &path, me, belonging, first).await;
+    created.map_err(|e| MasterError::Group { path, message: e.to_string() })
 }

@@ -11,6 +11,7 @@ use quarry_http::Http;
 use quarry_master_core::running::RunningClock;
 use quarry_proto::v1::{
     admin_server::AdminServer, chunkservers_server::ChunkserversServer, namespace_server::NamespaceServer,
+    raft_server::RaftServer,
 };
 use quarry_types::limits;
 use tokio::{sync::watch, task::JoinHandle};
@@ -25,7 +26,7 @@ use crate::{
     http, identity,
     identity::GROUP_DIR,
     listen,
-    raft::{Group, GroupConfig},
+    raft::{Belonging, Group, GroupConfig, RaftRpc},
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
     service::Service,
     shared::{CopyCounts, Shared},
@@ -92,7 +93,8 @@ impl Master {
         let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
         let path = config.data.join(GROUP_DIR);
         let group_config = GroupConfig { advertise: Some(advertised.clone()), ..GroupConfig::default() };
-        let group = Group::open(&world, &path, group_config)
+        let belonging = Belonging { cluster: data.identity.cluster, key: data.key.clone() };
+        let group = Group::open(&world, &path, belonging, group_config)
             .await
             .map_err(|e| MasterError::Group { path, message: e.to_string() })?;
         let shared = Arc::new(Shared {
@@ -179,6 +181,7 @@ async fn serve(
     let connections = listen::connections(listener, shared.world.clock.clone());
     let bytes = limits::GRPC_MESSAGE_BYTES;
     let clock = shared.world.clock.clone();
+    let raft = RaftRpc::new(shared.group.clone());
     tonic::transport::Server::builder()
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -189,6 +192,7 @@ async fn serve(
         .add_service(NamespaceServer::new(NamespaceRpc::new(service.clone())).max_decoding_message_size(bytes))
         .add_service(ChunkserversServer::new(ChunkserversRpc::new(service.clone())).max_decoding_message_size(bytes))
         .add_service(AdminServer::new(AdminRpc::new(service)).max_decoding_message_size(bytes))
+        .add_service(RaftServer::new(raft).max_decoding_message_size(bytes))
         .serve_with_incoming_shutdown(connections, async move {
             // A sender that is gone means the same.
             let _stopped_or_dropped = stopped.wait_for(|stop| *stop).await;

@@ -25,5 +25,8 @@ pub(crate) const RAFT_VOTE: SyncPoint = SyncPoint("master: vote");
 pub(crate) const STATE_CURRENT: SyncPoint = SyncPoint("master: current state");
 /// `META` of a snapshot, and the names beside it. Without it the log is purged behind a snapshot that is none (S11).
 pub(crate) const SNAPSHOT_TAKEN: SyncPoint = SyncPoint("master: snapshot taken");
+/// A snapshot that another member sent, its files and their names. Without it the state that is switched to has holes, and
+/// the log that would fill them is purged (S11).
+pub(crate) const SNAPSHOT_RECEIVED: SyncPoint = SyncPoint("master: snapshot received");
 /// The snapshot's own name: same.
 pub(crate) const SNAPSHOT_NAME: SyncPoint = SyncPoint("master: snapshot's name");

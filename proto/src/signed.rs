@@ -24,6 +24,38 @@ impl Signable for v1::Registration {
     const PURPOSE: Purpose = Purpose::Registration;
 }
 
+/// A message between masters of one group.
+pub trait BetweenMasters: Signable {
+    /// Whom it is from and for.
+    fn parties(&self) -> Option<&v1::RaftParties>;
+}
+
+macro_rules! between_masters {
+    ($($message:ident: $kind:literal,)*) => {$(
+        impl Signable for v1::$message {
+            const PURPOSE: Purpose = Purpose::Raft($kind);
+        }
+        impl BetweenMasters for v1::$message {
+            fn parties(&self) -> Option<&v1::RaftParties> {
+                self.parties.as_ref()
+            }
+        }
+    )*};
+}
+
+between_masters! {
+    AppendRequest: "append",
+    AppendReply: "appended",
+    VoteRequest: "vote",
+    VoteReply: "voted",
+    TransferRequest: "transfer",
+    TransferReply: "transferred",
+    SnapshotOffer: "offer",
+    SnapshotWanted: "wanted",
+    SnapshotPiece: "piece",
+    SnapshotReply: "installed",
+}
+
 /// Encodes and signs.
 #[must_use]
 pub fn sign<M: Signable>(key: &ClusterKey, message: &M) -> v1::Signed {

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use quarry_chunkserver_core::Durability;
+use quarry_client::channel::connect;
 use quarry_env::clock::timeout;
 use quarry_proto::{
     PROTOCOL_VERSION, WireError, convert, signed,
@@ -10,13 +11,13 @@ use quarry_proto::{
 };
 use quarry_types::{
     ErrorCode, Leadership,
-    limits::{BEAT_INTERVAL, GRPC_MESSAGE_BYTES},
+    limits::{BEAT_INTERVAL, CONNECT_DEADLINE, GRPC_MESSAGE_BYTES},
 };
 use tonic::transport::Channel;
 
 use super::{
     About,
-    channel::{CALL_DEADLINE, call, connect},
+    channel::{CALL_DEADLINE, call},
 };
 use crate::{server::Context, store::DiskStatus};
 
@@ -95,7 +96,7 @@ pub(super) async fn register(context: &Context, about: &About, masters: &mut Mas
 }
 
 async fn try_one(context: &Context, address: &str, request: v1::RegisterRequest) -> Result<Registered, WireError> {
-    let channel = connect(&context.world, address).await?;
+    let channel = connect(&context.world, address, CONNECT_DEADLINE).await?;
     let mut client = ChunkserversClient::new(channel).max_decoding_message_size(GRPC_MESSAGE_BYTES);
     let reply = call(&context.world, address, CALL_DEADLINE, client.register(request)).await?.into_inner();
     let proof = convert::required(reply.leadership, "leadership")?;

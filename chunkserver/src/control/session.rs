@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use quarry_client::channel::connect;
 use quarry_env::clock::timeout;
 use quarry_proto::{
     WireError,
@@ -17,7 +18,7 @@ use quarry_proto::{
 };
 use quarry_types::{
     ChunkId, ErrorCode,
-    limits::{DEAD_AFTER, GRPC_MESSAGE_BYTES},
+    limits::{CONNECT_DEADLINE, DEAD_AFTER, GRPC_MESSAGE_BYTES},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,7 +26,7 @@ use tonic::{Request, Streaming, metadata::MetadataValue};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
-    channel::{CALL_DEADLINE, call, connect},
+    channel::{CALL_DEADLINE, call},
     commands,
     register::{Registered, disk_info},
     report::Reporter,
@@ -151,7 +152,7 @@ impl Session {
         if let Ok(Ok(disks)) = timeout(&*world.clock, DISKS_INTERVAL, self.context.store.disks()).await {
             self.disks.send_replace(disks.iter().map(disk_info).collect());
         }
-        let channel = connect(world, master).await?;
+        let channel = connect(world, master, CONNECT_DEADLINE).await?;
         let mut client = ChunkserversClient::new(channel)
             .max_decoding_message_size(GRPC_MESSAGE_BYTES)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES);

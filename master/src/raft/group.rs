@@ -1,25 +1,33 @@
 //! What the rest of the master calls.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{
     ReadPolicy,
     errors::{ClientWriteError, LinearizableReadError, RaftError},
     impls::BasicNode,
 };
-use quarry_env::{World, clock::timeout};
+use quarry_env::{Clock, World, clock::timeout};
 use quarry_master_core::{apply::Outcome, command::Command};
-use quarry_proto::v1::MasterStatus;
+use quarry_proto::{WireError, v1::MasterStatus};
+use quarry_types::{ErrorCode, NodeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
+    Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
+    incoming::Incoming,
     open::{self, Raft, Stores},
+    parties::Parties,
     room::Room,
-    types::Proposal,
+    types::{Proposal, Types, Vote},
     watching::{self, Watching},
 };
-use crate::store::{Layout, State};
+use crate::store::{Layout, Snapshot, State};
 
 /// Proposals that may be in openraft's hands at a time; further ones wait.
 const PROPOSALS_MAX: usize = 2048;
@@ -49,6 +57,8 @@ struct Inner {
     watching: Watching,
     permits: Semaphore,
     room: Room,
+    parties: Parties,
+    incoming: Incoming,
 }
 
 impl Group {
@@ -57,11 +67,17 @@ impl Group {
     ///
     /// # Errors
     /// [`GroupError::NotEmpty`]; otherwise when the disk fails or `first` is refused.
-    pub async fn create(world: &World, dir: &Path, me: Node, first: Command) -> Result<(), GroupError> {
+    pub async fn create(
+        world: &World,
+        dir: &Path,
+        me: Node,
+        belonging: Belonging,
+        first: Command,
+    ) -> Result<(), GroupError> {
         let layout = Layout::new(world, dir);
         let prepare = layout.clone();
         world.blocking.run(move || prepare.prepare()).await??;
-        let group = Self::start(world, &layout, Some(me.id.0), GroupConfig::default()).await?;
+        let group = Self::start(world, &layout, Some(me.id.0), belonging, GroupConfig::default()).await?;
         let begun = group.begin(me, first).await;
         group.shutdown().await;
         begun?;
@@ -84,23 +100,49 @@ impl Group {
         Ok(())
     }
 
+    /// Makes the files of a new member `id` in `dir`, which must be empty or missing. It is in no group before
+    /// [`Group::add_learner`] names it there, and by itself elects nobody (S11).
+    ///
+    /// # Errors
+    /// [`GroupError::NotEmpty`]; otherwise when the disk fails.
+    pub async fn create_empty(world: &World, dir: &Path, id: NodeId, belonging: Belonging) -> Result<(), GroupError> {
+        let layout = Layout::new(world, dir);
+        let prepare = layout.clone();
+        world.blocking.run(move || prepare.prepare()).await??;
+        Self::start(world, &layout, Some(id.0), belonging, GroupConfig::default()).await?.shutdown().await;
+        world.blocking.run(move || layout.mark_created()).await?
+    }
+
     /// Starts the member whose files are in `dir`.
     ///
     /// # Errors
     /// When there is none, it is of a newer format, or its files are damaged.
-    pub async fn open(world: &World, dir: &Path, config: GroupConfig) -> Result<Group, GroupError> {
+    pub async fn open(
+        world: &World,
+        dir: &Path,
+        belonging: Belonging,
+        config: GroupConfig,
+    ) -> Result<Group, GroupError> {
         let layout = Layout::new(world, dir);
         let check = layout.clone();
         world.blocking.run(move || check.check_created()).await??;
-        Self::start(world, &layout, None, config).await
+        Self::start(world, &layout, None, belonging, config).await
     }
 
-    async fn start(world: &World, layout: &Layout, new: Option<u64>, config: GroupConfig) -> Result<Self, GroupError> {
-        let (raft, state, stores) = open::open(world, layout, new, &config).await?;
+    async fn start(
+        world: &World,
+        layout: &Layout,
+        new: Option<u64>,
+        belonging: Belonging,
+        config: GroupConfig,
+    ) -> Result<Self, GroupError> {
+        let (raft, state, stores, parties) = open::open(world, layout, new, belonging, &config).await?;
+        let incoming = Incoming::new(world, layout);
         let watching = watching::watch(&raft, config.advertise.clone());
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
-        let inner = Inner { world: world.clone(), config, raft, state, stores, watching, permits, room };
+        let world = world.clone();
+        let inner = Inner { world, config, raft, state, stores, watching, permits, room, parties, incoming };
         Ok(Group { inner: Arc::new(inner) })
     }
 
@@ -206,6 +248,44 @@ impl Group {
     }
 }
 
+/// For the other files of this module.
+impl Group {
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.inner.world.clock.clone()
+    }
+
+    pub(super) fn parties(&self) -> &Parties {
+        &self.inner.parties
+    }
+
+    pub(super) fn incoming(&self) -> &Incoming {
+        &self.inner.incoming
+    }
+
+    /// The highest vote that this member knows.
+    pub(super) fn vote(&self) -> Vote {
+        watching::vote(&self.inner.raft)
+    }
+
+    pub(super) fn voters(&self) -> BTreeSet<u64> {
+        watching::voters(&self.inner.raft)
+    }
+
+    /// Installs a snapshot that the leader with `vote` sent; the vote of this member then.
+    pub(super) async fn install(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, WireError> {
+        let failed = |why: String| WireError::new(ErrorCode::Unavailable, format!("installing a snapshot: {why}"));
+        let meta = codec::snapshot_meta(snapshot.mark()).map_err(|e| failed(e.to_string()))?;
+        let sent = openraft::alias::SnapshotOf::<Types, Snapshot> { meta, snapshot: snapshot.clone() };
+        let installed = self.inner.raft.install_full_snapshot(vote, sent).await.map_err(|e| failed(e.to_string()))?;
+        self.inner.incoming.installed(snapshot).await?;
+        Ok(installed.vote)
+    }
+}
+
 #[cfg(test)]
 impl Group {
     pub(crate) fn world(&self) -> &World {
@@ -230,6 +310,6 @@ impl std::fmt::Debug for Group {
     }
 }
 
-fn unavailable(why: &str) -> ProposeError {
+pub(super) fn unavailable(why: &str) -> ProposeError {
     ProposeError::Unavailable(format!("master group: {why}; whether the change took effect is unknown, try again"))
 }

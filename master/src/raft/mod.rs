@@ -6,18 +6,28 @@
 //! | file | holds |
 //! |---|---|
 //! | `group` | [`Group`], what the rest of the master calls |
+//! | `members` | growing and shrinking it, handing over the leadership |
+//! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
+//! | `serve`, `incoming` | answers to them; receiving a snapshot |
+//! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 mod codec;
 mod error;
 mod group;
+mod incoming;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod open;
+mod outgoing;
+mod parties;
 mod room;
+mod serve;
 mod types;
 mod watching;
+mod wire;
 
 use std::time::Duration;
 
@@ -26,6 +36,8 @@ use quarry_types::NodeId;
 pub use crate::store::View;
 pub use error::{GroupError, ProposeError};
 pub use group::Group;
+pub use parties::Belonging;
+pub use serve::RaftRpc;
 
 /// A master as the group knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +87,9 @@ impl Default for GroupConfig {
 pub struct LeaderState {
     /// The term in which this master leads; `None` when it does not.
     pub me_since_term: Option<u64>,
-    /// Address of the leader, when one is known.
+    /// The leader, when one is known.
+    pub id: Option<NodeId>,
+    /// Its address.
     pub leader: Option<String>,
 }
 

@@ -7,10 +7,11 @@ use quarry_env::World;
 use tokio::sync::watch;
 
 use super::{
-    GroupConfig, GroupError,
+    Belonging, GroupConfig, GroupError,
     log::LogStore,
     machine::Machine,
     network::Peers,
+    parties::Parties,
     types::{Types, seeded},
 };
 use crate::store::{Layout, State};
@@ -47,20 +48,24 @@ pub(crate) async fn open(
     world: &World,
     layout: &Layout,
     new: Option<u64>,
+    belonging: Belonging,
     config: &GroupConfig,
-) -> Result<(Raft, Arc<State>, Stores), GroupError> {
+) -> Result<(Raft, Arc<State>, Stores, Parties), GroupError> {
     let (blocking_world, blocking_layout) = (world.clone(), layout.clone());
     let (stores, in_use) = Stores::new();
     let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, in_use)).await??;
     let (node, log, machine, state) = files;
     let config = Arc::new(raft_config(config)?);
-    let raft = seeded(world, Raft::new(node, config, Peers, log, machine)).await;
-    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state, stores))
+    let parties = Parties::new(belonging, node);
+    let peers = Peers { world: world.clone(), parties: parties.clone() };
+    let raft = seeded(world, Raft::new(node, config, peers, log, machine)).await;
+    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state, stores, parties))
 }
 
 type Files = (u64, LogStore, Machine, Arc<State>);
 
 fn open_files(world: &World, layout: &Layout, new: Option<u64>, in_use: InUse) -> Result<Files, GroupError> {
+    layout.sweep_incoming()?;
     let state = State::open(world, layout.clone())?;
     let log = LogStore::open(world, layout, Some(Arc::clone(&state)), in_use.clone())?;
     if let Some(id) = new {

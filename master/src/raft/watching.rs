@@ -1,6 +1,6 @@
 //! Watching openraft: who leads, whether it failed, how far everybody is.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use openraft::{
     ServerState,
@@ -9,9 +9,14 @@ use openraft::{
     metrics::RaftServerMetrics,
 };
 use quarry_proto::v1::MasterStatus;
+use quarry_types::NodeId;
 use tokio::sync::watch;
 
-use super::{LeaderState, open::Raft, types::Types};
+use super::{
+    LeaderState,
+    open::Raft,
+    types::{Types, Vote},
+};
 
 /// What [`watch`] found out, kept up to date.
 pub(crate) struct Watching {
@@ -68,8 +73,19 @@ fn leader_state(metrics: &RaftServerMetrics<Types>, advertise: Option<&str>) -> 
     let stored = metrics.current_leader.and_then(|id| Some(metrics.membership_config.get_node(&id)?.addr.clone()));
     LeaderState {
         me_since_term: (leads && metrics.vote.committed).then_some(metrics.vote.leader_id.term),
+        id: metrics.current_leader.map(NodeId),
         leader: if leads { advertise.map(str::to_owned).or(stored) } else { stored },
     }
+}
+
+/// The highest vote that this member knows.
+pub(crate) fn vote(raft: &Raft) -> Vote {
+    raft.metrics().borrow_watched().vote
+}
+
+/// The members that vote, by the newest membership known here.
+pub(crate) fn voters(raft: &Raft) -> BTreeSet<u64> {
+    raft.metrics().borrow_watched().membership_config.voter_ids().collect()
 }
 
 /// The index of the last entry applied here.

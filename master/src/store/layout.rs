@@ -43,6 +43,11 @@ impl Layout {
         self.dir.join(format!("snapshot-{name}"))
     }
 
+    /// Where a snapshot from another member arrives.
+    pub(crate) fn incoming(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("incoming-{name}"))
+    }
+
     /// A name that was never used here: the index makes it readable, chance makes it new.
     pub(crate) fn new_name(&self, index: u64) -> String {
         format!("{index}-{:08x}", self.world.random.next_u64() >> 32)
@@ -129,6 +134,14 @@ impl Layout {
     pub(crate) fn sweep_states(&self, current: &str) -> Result<(), GroupError> {
         for name in self.names("state")?.iter().filter(|name| *name != current) {
             self.remove(&self.state(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes snapshots that arrived in part: how much of their files is on the disk is not known any more.
+    pub(crate) fn sweep_incoming(&self) -> Result<(), GroupError> {
+        for name in self.names("incoming")? {
+            self.remove(&self.incoming(&name))?;
         }
         Ok(())
     }

@@ -26,15 +26,18 @@ pub enum Purpose {
     Leadership,
     /// A chunkserver proves that it belongs to the cluster.
     Registration,
+    /// A master speaks to another of its group. Every kind of message is a purpose of its own.
+    Raft(&'static str),
 }
 
 impl Purpose {
-    fn tag(self) -> &'static [u8] {
+    fn tag(self) -> [&'static [u8]; 2] {
         match self {
-            Purpose::Grant => b"quarry/1/grant",
-            Purpose::Receipt => b"quarry/1/receipt",
-            Purpose::Leadership => b"quarry/1/leadership",
-            Purpose::Registration => b"quarry/1/registration",
+            Purpose::Grant => [b"quarry/1/grant", b""],
+            Purpose::Receipt => [b"quarry/1/receipt", b""],
+            Purpose::Leadership => [b"quarry/1/leadership", b""],
+            Purpose::Registration => [b"quarry/1/registration", b""],
+            Purpose::Raft(kind) => [b"quarry/1/raft/", kind.as_bytes()],
         }
     }
 }
@@ -73,7 +76,7 @@ impl ClusterKey {
         let mut block = [0; 64];
         block[..KEY_BYTES].copy_from_slice(&self.0);
         let mut mac = Hmac::<Sha256>::new(&block.into());
-        mac.update(purpose.tag());
+        purpose.tag().iter().for_each(|part| mac.update(part));
         mac.update(&[0]);
         mac.update(bytes);
         mac
@@ -108,6 +111,8 @@ mod tests {
         let mac = key.sign(Purpose::Grant, b"x");
         assert!(key.verify(Purpose::Grant, b"x", &mac));
         assert!(!key.verify(Purpose::Receipt, b"x", &mac));
+        let vote = key.sign(Purpose::Raft("vote"), b"x");
+        assert!(key.verify(Purpose::Raft("vote"), b"x", &vote) && !key.verify(Purpose::Raft("append"), b"x", &vote));
         assert!(!key.verify(Purpose::Grant, b"y", &mac));
         assert!(!key.verify(Purpose::Grant, b"x", &mac[..31]));
         assert!(!ClusterKey::new([8; KEY_BYTES]).verify(Purpose::Grant, b"x", &mac));

@@ -10,12 +10,12 @@ use super::*;
 
 async fn created(temp: &tempfile::TempDir) -> World {
     let world = real();
-    Group::create(&world, &dir_in(temp), me(), first()).await.unwrap();
+    Group::create(&world, &dir_in(temp), me(), us(), first()).await.unwrap();
     world
 }
 
 async fn opened(world: &World, dir: &Path, config: GroupConfig) -> Group {
-    let group = Group::open(world, dir, config).await.unwrap();
+    let group = Group::open(world, dir, us(), config).await.unwrap();
     led(&group).await;
     group
 }
@@ -140,7 +140,7 @@ async fn s11_a_log_that_begins_behind_state_and_snapshot_is_refused() {
     // A snapshot whose META lost its contents is damage, not the snapshot of an empty state.
     let (meta, written) = (snapshot.join("META"), world.disk.read_small(&snapshot.join("META"), 4096).unwrap());
     world.disk.write_small(&meta, b"", SyncPoint("test")).unwrap();
-    let refused = Group::open(&world, &dir, config.clone()).await.unwrap_err();
+    let refused = Group::open(&world, &dir, us(), config.clone()).await.unwrap_err();
     assert!(refused.to_string().contains("META"), "{refused}");
     world.disk.write_small(&meta, &written, SyncPoint("test")).unwrap();
 
@@ -148,7 +148,7 @@ async fn s11_a_log_that_begins_behind_state_and_snapshot_is_refused() {
     let state = dir.join(format!("state-{}", String::from_utf8_lossy(&current).trim()));
     world.disk.remove_dir_all(&state).unwrap();
     world.disk.remove_dir_all(&snapshot).unwrap();
-    let refused = Group::open(&world, &dir, config).await.unwrap_err();
+    let refused = Group::open(&world, &dir, us(), config).await.unwrap_err();
     assert!(refused.to_string().contains("were purged from the log"), "{refused}");
 }
 
@@ -169,7 +169,7 @@ async fn s11_a_log_shorter_than_what_was_applied_is_refused() {
         batch.delete(entries, last);
         kv.write(batch, Some(SyncPoint("test"))).unwrap();
     }
-    let refused = Group::open(&world, &dir, config()).await.unwrap_err();
+    let refused = Group::open(&world, &dir, us(), config()).await.unwrap_err();
     assert!(matches!(refused, GroupError::Corrupt { .. }), "{refused}");
     assert!(refused.to_string().contains("the log ends at"), "{refused}");
 }
@@ -179,19 +179,19 @@ async fn s11_empty_unfinished_and_foreign_directories_are_refused() {
     let temp = tempfile::tempdir().unwrap();
     let world = created(&temp).await;
     let dir = dir_in(&temp);
-    let again = Group::create(&world, &dir, me(), first()).await.unwrap_err();
+    let again = Group::create(&world, &dir, me(), us(), first()).await.unwrap_err();
     assert!(matches!(again, GroupError::NotEmpty { .. }), "{again}");
-    let empty = Group::open(&world, temp.path(), config()).await.unwrap_err();
+    let empty = Group::open(&world, temp.path(), us(), config()).await.unwrap_err();
     assert!(matches!(empty, GroupError::NoGroup { .. }), "{empty}");
 
     let group_file = dir.join("GROUP");
     let written = world.disk.read_small(&group_file, 100).unwrap();
     let newer = String::from_utf8(written.clone()).unwrap().replace("format 1", "format 2");
     world.disk.write_small(&group_file, newer.as_bytes(), SyncPoint("test")).unwrap();
-    let refused = Group::open(&world, &dir, config()).await.unwrap_err();
+    let refused = Group::open(&world, &dir, us(), config()).await.unwrap_err();
     assert!(matches!(refused, GroupError::Newer { found: 2, known: 1, .. }), "{refused}");
     world.disk.write_small(&group_file, b"something else", SyncPoint("test")).unwrap();
-    let refused = Group::open(&world, &dir, config()).await.unwrap_err();
+    let refused = Group::open(&world, &dir, us(), config()).await.unwrap_err();
     assert!(matches!(refused, GroupError::Corrupt { .. }), "{refused}");
 
     world.disk.write_small(&group_file, &written, SyncPoint("test")).unwrap();

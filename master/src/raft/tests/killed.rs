@@ -186,7 +186,7 @@ fn group_config() -> GroupConfig {
 /// What the process to be killed does: opening, which restores the state from a snapshot, commands, a snapshot in
 /// the place of that one, the purge behind it, and commands.
 async fn victim(dir: &Path, at: u64) {
-    let group = Group::open(&braked(at), dir, group_config()).await.unwrap();
+    let group = Group::open(&braked(at), dir, us(), group_config()).await.unwrap();
     led(&group).await;
     for n in 100..104 {
         if n == 102 {
@@ -201,8 +201,8 @@ async fn victim(dir: &Path, at: u64) {
 /// A group with a snapshot, a purged log, and no state: a machine on which an installation is due.
 async fn prepared(dir: &Path) -> Vec<SessionId> {
     let world = real();
-    Group::create(&world, dir, me(), first()).await.unwrap();
-    let group = Group::open(&world, dir, group_config()).await.unwrap();
+    Group::create(&world, dir, me(), us(), first()).await.unwrap();
+    let group = Group::open(&world, dir, us(), group_config()).await.unwrap();
     led(&group).await;
     let mut acknowledged = Vec::new();
     for n in 0..6 {
@@ -281,7 +281,7 @@ async fn s11_a_kill_at_any_change_of_the_files_loses_nothing() {
         copy(&origin, &dir);
         let (acknowledged, stopped) = killed(&dir, at);
         let world = real();
-        let group = Group::open(&world, &dir, group_config()).await;
+        let group = Group::open(&world, &dir, us(), group_config()).await;
         let group = group.unwrap_or_else(|e| panic!("killed before {stopped:?} (change {at}): {e}"));
         led(&group).await;
         for id in before.iter().chain(&acknowledged) {

@@ -130,9 +130,9 @@ async fn s9_a_snapshot_of_a_million_files_is_a_checkpoint_and_takes_little_memor
     let temp = tempfile::tempdir().unwrap();
     let dir = dir_in(&temp);
     let world = real();
-    Group::create(&world, &dir, me(), first()).await.unwrap();
+    Group::create(&world, &dir, me(), us(), first()).await.unwrap();
     let config = GroupConfig { keep_log: KEEP_LOG, ..config() };
-    let group = Group::open(&world, &dir, config.clone()).await.unwrap();
+    let group = Group::open(&world, &dir, us(), config.clone()).await.unwrap();
     led(&group).await;
     let mut sessions = Vec::new();
     for n in 0..100 {
@@ -165,7 +165,7 @@ async fn s9_a_snapshot_of_a_million_files_is_a_checkpoint_and_takes_little_memor
     drop((group, snapshot));
     let layout = Layout::new(&world, &dir);
     world.disk.remove_dir_all(&layout.state(&layout.current().unwrap().unwrap())).unwrap();
-    let (group, extra) = rise(Group::open(&world, &dir, config)).await;
+    let (group, extra) = rise(Group::open(&world, &dir, us(), config)).await;
     let group = group.unwrap();
     led(&group).await;
     println!("restored: {} MiB more", extra >> 20);

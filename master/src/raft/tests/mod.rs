@@ -7,6 +7,7 @@ mod million;
 mod must_sync;
 mod power;
 mod suite;
+mod three;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use quarry_master_core::{
     query,
     reply::Reply,
 };
-use quarry_types::{ClusterId, NodeId, SessionId};
+use quarry_types::{ClusterId, ClusterKey, NodeId, SessionId};
 
 use super::*;
 
@@ -32,6 +33,10 @@ fn first() -> Command {
 
 fn me() -> Node {
     Node { id: NODE, address: "master:9400".into() }
+}
+
+fn us() -> Belonging {
+    Belonging { cluster: ClusterId::from_random(7), key: ClusterKey::new([7; 32]) }
 }
 
 /// Without the room that a test's disk may lack.

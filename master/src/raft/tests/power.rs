@@ -25,12 +25,12 @@ pub(super) async fn create(machine: &SimMachine) -> Result<(), GroupError> {
     let dir = Path::new(DIR);
     let made = machine.boot().disk.create_dir_durably(dir.parent().unwrap(), SyncPoint("test"));
     made.map_err(|e| GroupError::io(dir, e))?;
-    Group::create(&machine.boot(), dir, me(), first()).await
+    Group::create(&machine.boot(), dir, me(), us(), first()).await
 }
 
 pub(super) async fn open(machine: &SimMachine) -> Result<Group, GroupError> {
     let config = GroupConfig { keep_log: 2, ..config() };
-    let group = Group::open(&machine.boot(), Path::new(DIR), config).await?;
+    let group = Group::open(&machine.boot(), Path::new(DIR), us(), config).await?;
     let mut leader = group.leader();
     let led = leader.wait_for(|state| state.me_since_term.is_some()).await.is_ok();
     if led { Ok(group) } else { Err(GroupError::Raft("stopped before it led".into())) }

@@ -1,0 +1,221 @@
+//! Several members, each on its own files and port.
+
+use std::{path::PathBuf, time::Duration};
+
+use quarry_env::clock::timeout;
+use quarry_proto::v1::raft_server::RaftServer;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::listen;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Member {
+    world: World,
+    dir: PathBuf,
+    node: Node,
+    group: Group,
+    /// Dropped: the port is closed.
+    _serving: oneshot::Sender<()>,
+}
+
+fn timing() -> GroupConfig {
+    // Roomy, for machines that do much else.
+    GroupConfig { heartbeat: Duration::from_millis(200), election: Duration::from_secs(1), ..config() }
+}
+
+async fn bound(address: &str) -> (Box<dyn quarry_env::Listener>, String) {
+    let listener = real().net.bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+fn serve(world: &World, group: &Group, listener: Box<dyn quarry_env::Listener>) -> oneshot::Sender<()> {
+    let (stop, stopped) = oneshot::channel();
+    let connections = listen::connections(listener, world.clock.clone());
+    let server = tonic::transport::Server::builder().add_service(RaftServer::new(RaftRpc::new(group.clone())));
+    tokio::spawn(async move {
+        tokio::select! {
+            served = server.serve_with_incoming(connections) => served.unwrap(),
+            _ = stopped => {}
+        }
+    });
+    stop
+}
+
+impl Member {
+    async fn first(temp: &tempfile::TempDir, config: GroupConfig) -> Member {
+        let (world, dir) = (real(), temp.path().join("1"));
+        let (listener, address) = bound("127.0.0.1:0").await;
+        let node = Node { id: NodeId(1), address };
+        Group::create(&world, &dir, node.clone(), us(), first()).await.unwrap();
+        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        let serving = serve(&world, &group, listener);
+        led(&group).await;
+        Member { world, dir, node, group, _serving: serving }
+    }
+
+    async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
+        let (world, dir) = (real(), temp.path().join(id.to_string()));
+        let (listener, address) = bound("127.0.0.1:0").await;
+        let node = Node { id: NodeId(id), address };
+        Group::create_empty(&world, &dir, node.id, us()).await.unwrap();
+        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        let serving = serve(&world, &group, listener);
+        Member { world, dir, node, group, _serving: serving }
+    }
+
+    async fn stop(self) -> (World, PathBuf, Node) {
+        let Member { world, dir, node, group, _serving } = self;
+        drop(_serving);
+        group.shutdown().await;
+        (world, dir, node)
+    }
+
+    async fn again((world, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
+        let (listener, _) = bound(&node.address).await;
+        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        let serving = serve(&world, &group, listener);
+        Member { world, dir, node, group, _serving: serving }
+    }
+
+    /// Waits until this member has applied a session.
+    async fn has(&self, session: SessionId) {
+        let applied = async || {
+            let view = self.group.view();
+            self.group.blocking(move || view.at_once(|tables| query::session_exists(tables, session).unwrap())).await
+        };
+        until("a session is applied here", applied).await;
+    }
+
+    async fn promoted(&self, leader: &Group) {
+        leader.add_learner(self.node.clone()).await.unwrap();
+        leader.promote(self.node.id).await.unwrap();
+    }
+}
+
+async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !met().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(&*real().clock, LIMIT, waiting).await.is_ok(), "waited {LIMIT:?} until {what}");
+}
+
+async fn three(temp: &tempfile::TempDir) -> [Member; 3] {
+    let first = Member::first(temp, timing()).await;
+    let (second, third) = (Member::another(temp, 2, timing()).await, Member::another(temp, 3, timing()).await);
+    second.promoted(&first.group).await;
+    third.promoted(&first.group).await;
+    [first, second, third]
+}
+
+fn leader(members: &[Member]) -> Option<&Member> {
+    members.iter().find(|member| member.group.leader().borrow().me_since_term.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_grows_and_its_members_have_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let members = three(&temp).await;
+    let one = session(&members[0].group, 1).await.unwrap();
+    for member in &members {
+        member.has(one).await;
+        let status = member.group.status();
+        assert_eq!(status.iter().map(|m| m.id).collect::<Vec<_>>(), [1, 2, 3]);
+        let leads = member.group.leader().borrow().clone();
+        assert_eq!((leads.id, leads.leader.as_deref()), (Some(NodeId(1)), Some(members[0].node.address.as_str())));
+    }
+    let refused = session(&members[1].group, 2).await.unwrap_err();
+    let ProposeError::NotLeader { leader } = refused else { panic!("{refused}") };
+    assert_eq!(leader.as_ref(), Some(&members[0].node.address), "a follower says who leads");
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_what_was_acknowledged_outlives_its_leader() {
+    let temp = tempfile::tempdir().unwrap();
+    let [first, second, third] = three(&temp).await;
+    let mut sessions = Vec::new();
+    for n in 0..50 {
+        sessions.push(session(&first.group, n).await.unwrap());
+    }
+    let stopped = first.stop().await;
+    let members = [second, third];
+    until("another leads", async || leader(&members).is_some()).await;
+    let led_by = leader(&members).unwrap();
+    led_by.group.read().await.unwrap();
+    for session in &sessions {
+        assert!(has_session(&led_by.group, *session).await);
+    }
+    let later = session(&led_by.group, 1000).await.unwrap();
+    let term = led_by.group.status()[0].term;
+    let first = Member::again(stopped, timing()).await;
+    first.has(later).await;
+    assert_eq!(leader(&members).map(|m| m.node.id), Some(led_by.node.id), "who comes back deposes nobody");
+    assert_eq!(led_by.group.status()[0].term, term);
+    first.stop().await;
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_far_behind_gets_a_snapshot() {
+    let temp = tempfile::tempdir().unwrap();
+    let config = GroupConfig { keep_log: 0, ..timing() };
+    let first = Member::first(&temp, config.clone()).await;
+    let mut sessions = Vec::new();
+    for n in 0..200 {
+        sessions.push(session(&first.group, n).await.unwrap());
+    }
+    let upto = first.group.snapshot().await.unwrap();
+    first.group.purged(upto).await;
+    sessions.push(session(&first.group, 1000).await.unwrap());
+    let second = Member::another(&temp, 2, config.clone()).await;
+    first.group.add_learner(second.node.clone()).await.unwrap();
+    for session in &sessions {
+        second.has(*session).await;
+    }
+    assert_eq!(second.group.state().newest_snapshot().unwrap().mark().unwrap().index, upto);
+    let left = second.world.disk.list(&second.dir).unwrap();
+    assert!(left.iter().all(|path| !path.display().to_string().contains("incoming")), "{left:?}");
+    // What it received outlives it.
+    let second = Member::again(second.stop().await, config).await;
+    for session in &sessions {
+        second.has(*session).await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leadership_is_handed_over_and_a_member_is_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let members = three(&temp).await;
+    assert!(members[0].group.transfer(NodeId(3)).await.unwrap());
+    until("the third leads", async || leader(&members).is_some_and(|m| m.node.id == NodeId(3))).await;
+    let group = &members[2].group;
+    session(group, 1).await.unwrap();
+    group.remove(NodeId(1)).await.unwrap();
+    assert_eq!(group.status().iter().map(|m| m.id).collect::<Vec<_>>(), [2, 3]);
+    session(group, 2).await.unwrap();
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s11_a_new_member_elects_nobody_by_itself() {
+    let temp = tempfile::tempdir().unwrap();
+    let member = Member::another(&temp, 7, config()).await;
+    let mut leader = member.group.leader();
+    let elected = timeout(&*member.world.clock, Duration::from_secs(2), leader.wait_for(|s| s.id.is_some())).await;
+    assert!(elected.is_err(), "it is in no group");
+    assert!(matches!(session(&member.group, 1).await, Err(ProposeError::NotLeader { leader: None })));
+    member.stop().await;
+}

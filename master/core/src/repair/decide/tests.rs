@@ -266,6 +266,22 @@ fn a_copy_for_balancing_goes_where_balancing_wants_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_copy_for_balancing_never_costs_a_rack() {
+    let cluster = cluster(&["a", "b", "c", "a", "c"]);
+    let leaving = Holder { leaving: true, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), leaving]);
+    ask.facts.toward = Some(server(3));
+    let Decision::Wait(Reason::NoTarget(tally)) = next(&ask, &cluster) else { panic!("{:?}", next(&ask, &cluster)) };
+    assert_eq!(tally.by(Filter::Rack), 1);
+    ask.facts.toward = Some(server(4));
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(4)));
+    // Two replicas cannot use a third rack.
+    (ask.facts.wanted, ask.facts.toward) = (2, Some(server(3)));
+    ask.facts.holders.remove(0);
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(3)));
+}
+
+#[test]
 fn s7_a_chunk_that_is_read_much_gets_one_more_without_missing_any_and_loses_it_again() {
     let cluster = cluster(&["a", "b", "c", "d"]);
     let mut ask = question(vec![holder(0, "a"), holder(1, "b"), holder(2, "c")]);

@@ -70,7 +70,8 @@ struct Chaos<'a> {
 pub fn work_through_chaos(seed: u64) {
     let mut plan = Plan::new(&SERVERS);
     plan.settings.push(("reader-grace", "5s".into()));
-    let habits = Habits { deeds: 20, pause_ms: 500, set_replicas: false, heal_deadline: Duration::from_secs(300) };
+    let habits =
+        Habits { deeds: 20, pause_ms: 500, set_replicas: false, rot: false, heal_deadline: Duration::from_secs(300) };
     run(seed, plan, Trouble { habits, repair: false });
 }
 
@@ -92,7 +93,7 @@ pub fn repair_through_chaos(seed: u64) {
         ("balance-band", "1%"),
     ];
     plan.settings.extend(more.map(|(name, value)| (name, value.to_owned())));
-    let habits = Habits { deeds: 25, pause_ms: 4000, set_replicas: true, heal_deadline: SETTLE_DEADLINE };
+    let habits = Habits { deeds: 25, pause_ms: 4000, set_replicas: true, rot: true, heal_deadline: SETTLE_DEADLINE };
     run(seed, plan, Trouble { habits, repair: true });
 }
 

@@ -32,6 +32,8 @@ pub struct Habits {
     pub pause_ms: u64,
     /// They also change how many replicas are wanted.
     pub set_replicas: bool,
+    /// Replicas rot, so that the only one that can be reached may be bad: it is refused then.
+    pub rot: bool,
     /// How long a healed cluster may take until everything can be read and nothing is left over.
     pub heal_deadline: Duration,
 }
@@ -358,8 +360,16 @@ impl Worker {
         match self.read(name).await {
             Ok(found) if fits(expected, found.as_ref()) => Ok(()),
             Ok(found) => Err(format!("{name} holds {}", describe(found.as_ref())).into()),
-            Err(error) => passing(name, &error),
+            Err(error) => self.passing_read(name, &error),
         }
+    }
+
+    /// Fails unless a read may be given `error` while servers are down.
+    fn passing_read(&self, name: &str, error: &ClientError) -> Outcome {
+        if self.habits.rot && error.code() == ErrorCode::Corrupt {
+            return Ok(());
+        }
+        passing(name, error)
     }
 
     async fn read(&self, name: &str) -> Result<Option<Bytes>, ClientError> {
@@ -383,7 +393,7 @@ impl Worker {
                 Err(error) if self.world.clock.now().since(from) > self.habits.heal_deadline => {
                     return Err(format!("{name} cannot be read from a healed cluster: {error}").into());
                 }
-                Err(error) => passing(name, &error)?,
+                Err(error) => self.passing_read(name, &error)?,
             }
             self.world.clock.sleep(Duration::from_millis(500)).await;
         }

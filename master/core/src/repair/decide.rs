@@ -343,29 +343,37 @@ fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
         return Decision::Wait(Reason::Unsafe);
     }
     let kept = |h: &Holder| if h.quality == Quality::Quarantined { policy.quarantine_keep } else { policy.delay };
-    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| kept(h)) else {
+    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| (!removes(h), kept(h))) else {
         return Decision::Nothing;
     };
     let until = question.since.saturating_add(kept(bad));
     if question.now < until {
         return Decision::Wait(Reason::Keep { until });
     }
+    if !removes(bad) {
+        return Decision::Wait(Reason::Keep { until: question.now.saturating_add(LOOK_AGAIN) });
+    }
     Decision::Drop { server: bad.server, bad: true }
+}
+
+/// A server that removes what it is told to, and has reported since it registered last: what was dropped before a full report is
+/// what the report shows.
+fn removes(holder: &Holder) -> bool {
+    holder.health == Health::Alive && holder.reported
 }
 
 fn racks<'a>(of: impl Iterator<Item = &'a Holder>) -> usize {
     of.map(|h| h.rack.as_str()).collect::<BTreeSet<_>>().len()
 }
 
-/// The replica to drop of those that are too many, of a server that has reported since it registered last: what was dropped
-/// before a full report is what the report shows. Without it the wanted number of replicas must remain that are known for
+/// The replica to drop of those that are too many. Without it the wanted number of replicas must remain that are known for
 /// certain, on as many racks as now, as far as the wanted number can use them (S7).
 fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
     let wanted = facts.wanted as usize;
     let racks_now = racks(counted(facts)).min(wanted);
     let may_go = |victim: &&Holder| {
         let rest = || facts.holders.iter().filter(|h| h.server != victim.server && h.is_safe());
-        victim.health == Health::Alive && victim.reported && rest().count() >= wanted && racks(rest()) >= racks_now
+        removes(victim) && rest().count() >= wanted && racks(rest()) >= racks_now
     };
     // First who is to leave anyway, then who shares a rack, then who has the least room.
     let order = |holder: &&Holder| {

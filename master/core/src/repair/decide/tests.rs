@@ -266,6 +266,28 @@ fn a_copy_for_balancing_goes_where_balancing_wants_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_bad_replica_of_a_server_that_cannot_remove_it_now_is_not_forgotten() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let bad = Holder { quality: Quality::Quarantined, ..holder(3, "d") };
+    let unable = [
+        Holder { health: Health::Suspect, ..bad.clone() },
+        Holder { health: Health::Partitioned, ..bad.clone() },
+        Holder { reported: false, ..bad.clone() },
+    ];
+    let policy = Policy { quarantine_keep: Duration::ZERO, ..Policy::default() };
+    let decided = |bad: Holder| {
+        let ask = question(vec![holder(0, "a"), holder(1, "b"), holder(2, "c"), bad]);
+        decide(&ask, &cluster, &policy)
+    };
+    for unable in unable {
+        let (need, decision) = decided(unable);
+        assert_eq!((need.bad, need.is_met()), (1, false), "it stays in the ledger");
+        assert!(matches!(decision, Decision::Wait(Reason::Keep { until }) if until > NOW), "{decision:?}");
+    }
+    assert_eq!(decided(bad).1, Decision::Drop { server: server(3), bad: true });
+}
+
+#[test]
 fn a_copy_for_balancing_never_costs_a_rack() {
     let cluster = cluster(&["a", "b", "c", "a", "c"]);
     let leaving = Holder { leaving: true, ..holder(2, "c") };

@@ -142,6 +142,14 @@ impl Repairing {
         }
     }
 
+    /// What an operator set is this now.
+    pub fn work_by(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.policy = policy;
+            self.queue.policy_changed(UNBLOCK_MAX);
+        }
+    }
+
     /// Why repair of chunks with two or more replicas holds, when it does.
     #[must_use]
     pub fn brake(&self, servers: &Servers, now: Instant) -> Option<String> {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     cli::{self, Output},
+    namespace::Namespace,
     process::{Process, binary},
     wait,
 };
@@ -38,6 +39,21 @@ pub struct Options {
     pub data_dirs: Vec<Option<PathBuf>>,
     /// The master's data directory, instead of one below the cluster's own.
     pub master_dir: Option<PathBuf>,
+    /// The address that servers listen at.
+    pub host: String,
+    /// Chunkservers that live in a network namespace, by index: its name, and the address that they have there.
+    pub namespaces: Vec<Option<(String, String)>>,
+}
+
+impl Options {
+    /// The last chunkserver lives in this namespace, everything else outside of it.
+    #[must_use]
+    pub fn beside(mut self, namespace: &Namespace) -> Self {
+        self.host = namespace.outside.clone();
+        self.namespaces = vec![None; self.chunkservers - 1];
+        self.namespaces.push(Some((namespace.name.clone(), namespace.inside.clone())));
+        self
+    }
 }
 
 impl Default for Options {
@@ -52,6 +68,8 @@ impl Default for Options {
             args_of: Vec::new(),
             data_dirs: Vec::new(),
             master_dir: None,
+            host: "127.0.0.1".into(),
+            namespaces: Vec::new(),
         }
     }
 }
@@ -61,6 +79,7 @@ pub struct Server {
     process: Option<Process>,
     program: &'static str,
     args: Vec<String>,
+    namespace: Option<String>,
     log: PathBuf,
     /// `HOST:PORT`.
     pub address: String,
@@ -69,8 +88,15 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(program: &'static str, args: Vec<String>, log: PathBuf, data: PathBuf) -> Self {
-        let mut server = Server { process: None, program, args, log, address: "127.0.0.1:0".into(), data };
+    fn start(
+        program: &'static str,
+        args: Vec<String>,
+        (namespace, host): (Option<String>, &str),
+        log: PathBuf,
+        data: PathBuf,
+    ) -> Self {
+        let address = format!("{host}:0");
+        let mut server = Server { process: None, program, args, namespace, log, address, data };
         server.restart();
         server
     }
@@ -82,7 +108,7 @@ impl Server {
     pub fn restart(&mut self) {
         let mut args = self.args.clone();
         args.extend(["--listen".into(), self.address.clone()]);
-        let (process, address) = Process::serve(self.program, &args, &self.log);
+        let (process, address) = Process::serve(self.program, &args, self.namespace.as_deref(), &self.log);
         self.address = address;
         self.process = Some(process);
     }
@@ -140,7 +166,7 @@ impl Cluster {
                 .to_vec();
         args.extend(["--http".into(), "127.0.0.1:0".into()]);
         args.extend(options.master_args.iter().cloned());
-        let master = Server::start("quarry-master", args, at("master.log"), data);
+        let master = Server::start("quarry-master", args, (None, &options.host), at("master.log"), data);
         let servers = (0..options.chunkservers)
             .map(|i| {
                 let data = options.data_dirs.get(i).cloned().flatten().unwrap_or_else(|| at(&format!("cs{i}")));
@@ -150,7 +176,11 @@ impl Cluster {
                 args.extend(["--rack".into(), rack, "--http".into(), "127.0.0.1:0".into()]);
                 args.extend(options.chunkserver_args.iter().cloned());
                 args.extend(options.args_of.get(i).into_iter().flatten().cloned());
-                Server::start("quarry-chunkserver", args, at(&format!("cs{i}.log")), data)
+                let (namespace, host) = match options.namespaces.get(i).cloned().flatten() {
+                    Some((name, address)) => (Some(name), address),
+                    None => (None, options.host.clone()),
+                };
+                Server::start("quarry-chunkserver", args, (namespace, &host), at(&format!("cs{i}.log")), data)
             })
             .collect();
         let cluster = Cluster { master, servers, dir };
@@ -168,6 +198,14 @@ impl Cluster {
     #[must_use]
     pub fn quarry(&self, args: &[&str]) -> Output {
         cli::run(&self.master.address, args)
+    }
+
+    /// Puts these bytes under this name; `options` are more arguments of `put`.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn put(&self, name: &str, options: &[&str], bytes: &[u8]) {
+        cli::run_with_input(&self.master.address, &[&["put"], options, &["-", name]].concat(), bytes).ok();
     }
 
     /// `quarry status --json`.
@@ -210,17 +248,39 @@ impl Cluster {
         self.quarry(&["repairs", "--json"]).json()["repairs"].as_array().cloned().unwrap_or_default()
     }
 
+    /// What `status` says of a chunkserver.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn status_of(&self, server: usize) -> serde_json::Value {
+        let address = &self.servers.get(server).expect("a server of this cluster").address;
+        let status = self.status();
+        let servers = status["chunkservers"].as_array().cloned().unwrap_or_default();
+        servers.into_iter().find(|s| s["address"] == address.as_str()).expect("the server is known")
+    }
+
     /// The state of a chunkserver in `status`.
     ///
     /// # Panics
     /// When it is not there.
     #[must_use]
     pub fn state_of(&self, server: usize) -> String {
-        let address = &self.servers.get(server).expect("a server of this cluster").address;
-        let status = self.status();
-        let servers = status["chunkservers"].as_array().cloned().unwrap_or_default();
-        let found = servers.iter().find(|s| s["address"] == address.as_str()).expect("the server is known");
-        found["state"].as_str().unwrap_or_default().to_owned()
+        self.status_of(server)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Changes settings of the cluster.
+    ///
+    /// # Panics
+    /// When they are refused.
+    pub fn set(&self, changes: &[&str]) {
+        self.quarry(&[&["settings"], changes].concat()).ok();
+    }
+
+    /// The lines of the master's log that contain `what`.
+    #[must_use]
+    pub fn logged(&self, what: &str) -> Vec<String> {
+        self.master.log().lines().filter(|line| line.contains(what)).map(String::from).collect()
     }
 
     /// Waits until a chunkserver is in a state.
@@ -272,6 +332,22 @@ impl Cluster {
             good.map(|r| self.server_at(r["address"].as_str().unwrap_or_default())).collect()
         };
         chunks.iter().map(holders).collect()
+    }
+
+    /// Waits until the master knows of every replica by a report: receipts tell of them earlier.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn wait_reported(&self) {
+        wait::until("every replica to be reported", Duration::from_secs(60), || {
+            let files = self.chunk_files();
+            let there = |server: usize| files.iter().filter(|(holder, _)| *holder == server).count() as u64;
+            let known = |server: usize| self.status_of(server)["chunks"].as_u64();
+            match (0..self.servers.len()).find(|server| known(*server) != Some(there(*server))) {
+                Some(server) => Err(format!("server {server}: {:?} of {}", known(server), there(server))),
+                None => Ok(()),
+            }
+        });
     }
 
     /// Waits until `count` chunkservers are alive.

@@ -7,6 +7,8 @@
 //! | [`process`] | one process that ends with its guard |
 //! | [`cli`] | running `quarry` and reading what it prints |
 //! | [`data`] | reproducible bytes and their checksums |
+//! | [`namespace`] | a network namespace whose way to a port can be cut; needs root |
+//! | [`mount`] | a file system in memory that can be taken away; needs root |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //!
 //! It knows the binaries from the outside only: their flags, their ports, what they print.
@@ -14,8 +16,15 @@
 pub mod cli;
 pub mod cluster;
 pub mod data;
+pub mod mount;
+pub mod namespace;
 pub mod process;
 pub mod wait;
 
 pub use cli::Output;
 pub use cluster::{Cluster, Options};
+
+/// Says loudly that a test did not test anything, and why: only for what the machine does not let us do.
+pub fn skipped(what: &str, why: &str) {
+    eprintln!("SKIPPED: {what}, because {why}");
+}

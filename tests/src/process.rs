@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait;
+use crate::{namespace, wait};
 
 /// A binary under test: from where this test's own binary was built, or for a documentation test, which is built
 /// elsewhere, from the workspace's target directory.
@@ -43,14 +43,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `binary` with `args`, appending its standard error to `log`, and waits for the line
-    /// `listening on HOST:PORT`, before which `http on HOST:PORT` may stand. Returns the address too.
+    /// Starts `binary` with `args`, in a network namespace if one is named, appending its standard error to `log`, and
+    /// waits for the line `listening on HOST:PORT`, before which `http on HOST:PORT` may stand. Returns the address too.
     ///
     /// # Panics
     /// When it ends or stays silent; with the end of its log.
-    pub fn serve(program: &str, args: &[String], log: &Path) -> (Self, String) {
+    pub fn serve(program: &str, args: &[String], namespace: Option<&str>, log: &Path) -> (Self, String) {
         let errors = File::options().create(true).append(true).open(log).expect("a log file can be made");
-        let mut child = Command::new(binary(program))
+        let mut child = namespace
+            .map_or_else(|| Command::new(binary(program)), |name| namespace::command_in(name, &binary(program)))
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -52,6 +52,13 @@ fn placed(cluster: &Cluster) -> BTreeMap<u64, Vec<String>> {
     (0..FILES).map(of).collect()
 }
 
+/// The servers that hold a file's only chunk, in order.
+fn holders(cluster: &Cluster, name: &str) -> Vec<usize> {
+    let mut servers = cluster.placed(name).pop().expect("a chunk");
+    servers.sort_unstable();
+    servers
+}
+
 fn copies(cluster: &Cluster) -> usize {
     cluster.master.log().lines().filter(|line| line.contains("copy starts")).count()
 }
@@ -113,4 +120,133 @@ fn four_servers_at_80_percent_and_an_empty_one_end_even_and_then_nothing_moves()
     // The empty one lacked a fifth of all replicas; hardly more was moved.
     let (moved, lacked) = ((copied - copied_before) as u64, FILES * 3 / 5);
     assert!(moved <= lacked * 3 / 2, "{moved} copies, and {lacked} replicas were to move");
+}
+
+/// Three servers with this many files, and an empty fourth one. Nothing is balanced by itself.
+fn uneven(files: u64) -> Cluster {
+    let settings = ["repair-latency=60s", "repair-delay=0", "balance-automatic=0"].map(String::from).to_vec();
+    let chunkserver_args = vec!["--capacity".into(), format!("{}MiB", CAPACITY / MIB)];
+    let mut cluster = Cluster::start(&Options { chunkservers: 4, settings, chunkserver_args, ..Options::default() });
+    cluster.servers[3].kill();
+    cluster.wait_state(3, "dead", PATIENCE);
+    (0..files).for_each(|file| cluster.put(&format!("/{file}"), &[], &data::bytes(file, FILE)));
+    cluster.servers[3].restart();
+    cluster.wait_alive(4);
+    cluster
+}
+
+#[test]
+fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_stopped() {
+    const SOME: u64 = 18;
+    let cluster = uneven(SOME);
+    let where_all_are = || (0..SOME).map(|file| holders(&cluster, &format!("/{file}"))).collect::<Vec<_>>();
+    let before = where_all_are();
+    let nothing_moves = || {
+        let (until, copied, placed) = (Instant::now() + WATCHED / 2, copies(&cluster), where_all_are());
+        while Instant::now() < until {
+            assert_eq!((copies(&cluster), where_all_are()), (copied, placed.clone()));
+        }
+    };
+    let of_fourth = |reply: &serde_json::Value, what: &str| {
+        let servers = reply["servers"].as_array().cloned().expect("servers");
+        let fourth = servers.iter().find(|s| s["address"] == cluster.servers[3].address.as_str()).cloned();
+        fourth.expect("the fourth is one of them")[what].as_u64().expect("a number")
+    };
+
+    let planned =
+        wait::until("a plan", PATIENCE, || match cluster.quarry(&["rebalance", "--dry-run", "--json"]).json() {
+            plan if plan["moves_left"].as_u64().is_some_and(|moves| moves > 2) => Ok(plan),
+            plan => Err(plan.to_string()),
+        });
+    assert_eq!(planned["running"], false);
+    assert!(of_fourth(&planned, "planned_bytes") > of_fourth(&planned, "used_bytes") + 2 * FILE as u64, "{planned}");
+    let said = cluster.quarry(&["rebalance", "--dry-run"]).text();
+    assert!(said.contains("would even it out") && said.contains("`balance-automatic` is 0"), "{said}");
+    nothing_moves();
+    assert_eq!((copies(&cluster), where_all_are()), (0, before));
+
+    // So slowly that it is far from its end for minutes.
+    cluster.set(&["repair-rate=100kB/s"]);
+    assert_eq!(cluster.quarry(&["rebalance", "--no-wait", "--json"]).json()["running"], true);
+    wait::until("a copy", PATIENCE, || if copies(&cluster) > 0 { Ok(()) } else { Err("none".into()) });
+    let stopped = cluster.quarry(&["rebalance", "--stop", "--json"]).json();
+    assert_eq!(stopped["running"], false);
+    wait::until("nothing to be under way", PATIENCE, || match cluster.repairs() {
+        rows if rows.is_empty() => Ok(()),
+        rows => Err(format!("{rows:?}")),
+    });
+    cluster.set(&["repair-rate=1GB/s", "balance-automatic=1"]);
+    nothing_moves();
+    let said = cluster.quarry(&["rebalance", "--dry-run"]).text();
+    assert!(said.contains("an operator ended it"), "{said}");
+    assert!(off_the_mean(&fills(&cluster)) > 5.0);
+
+    let done = cluster.quarry(&["rebalance", "--json"]).json();
+    assert_eq!(done["running"], false, "{done}");
+    assert!(off_the_mean(&fills(&cluster)) <= 5.0, "{:?}", fills(&cluster));
+    for file in 0..SOME {
+        assert!(
+            cluster.quarry(&["cat", &format!("/{file}")]).ok() == data::bytes(file, FILE),
+            "/{file} is what was put"
+        );
+    }
+}
+
+/// A file of one chunk that takes a while to be read.
+const READ_MUCH: usize = 48 * MIB;
+const READERS: usize = 4;
+
+/// Reads a file by several at once until `enough` is there.
+fn read_until<T>(cluster: &Cluster, name: &str, what: &str, enough: impl FnMut() -> Result<T, String>) -> T {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let read = || {
+            while !done.load(Ordering::Relaxed) {
+                assert!(cluster.quarry(&["cat", name]).ok().len() == READ_MUCH, "{name} is as long as what was put");
+            }
+        };
+        let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(read)).collect();
+        // A panic of the wait must not leave them reading.
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait::until(what, PATIENCE, enough)));
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().expect("the file can be read all the time"));
+        found.unwrap_or_else(|why| std::panic::resume_unwind(why))
+    })
+}
+
+/// A cluster with a file that is read by many, and one that is not.
+fn read_much(settings: &[&str], replicas: &str) -> Cluster {
+    let settings = [&["repair-rate=1GB/s", "repair-latency=60s", "hot-keep=5s"], settings].concat();
+    let settings = settings.into_iter().map(String::from).collect();
+    let cluster = Cluster::start(&Options { chunkservers: 4, settings, ..Options::default() });
+    for name in ["/much", "/little"] {
+        cluster.put(name, &["--replicas", replicas], &data::bytes(1, READ_MUCH));
+    }
+    cluster
+}
+
+fn has(cluster: &Cluster, name: &str, replicas: usize) -> Result<(), String> {
+    let held = holders(cluster, name);
+    if held.len() == replicas { Ok(()) } else { Err(format!("{held:?}")) }
+}
+
+#[test]
+fn a_chunk_that_many_read_at_once_has_one_more_replica_for_a_while() {
+    let cluster = read_much(&["hot-reads=3"], "2");
+    read_until(&cluster, "/much", "a third replica", || has(&cluster, "/much", 3));
+    assert_eq!(has(&cluster, "/little", 2), Ok(()));
+    wait::until("two replicas again", PATIENCE, || has(&cluster, "/much", 2));
+    assert_eq!(cluster.quarry(&["cat", "/much"]).ok(), data::bytes(1, READ_MUCH));
+    let _whole = cluster.wait_whole(&[], PATIENCE);
+    assert_eq!((has(&cluster, "/much", 2), has(&cluster, "/little", 2)), (Ok(()), Ok(())));
+}
+
+/// So many readers alone would not do it; that their server has so much more traffic than the others does.
+#[test]
+fn on_a_server_with_much_more_traffic_than_the_others_fewer_readers_are_enough() {
+    let cluster = read_much(&[&format!("hot-reads={}", 2 * READERS)[..]], "1");
+    read_until(&cluster, "/much", "a second replica elsewhere", || has(&cluster, "/much", 2));
+    assert_eq!(has(&cluster, "/little", 1), Ok(()));
+    wait::until("one replica again", PATIENCE, || has(&cluster, "/much", 1));
+    assert_eq!(cluster.quarry(&["cat", "/much"]).ok(), data::bytes(1, READ_MUCH));
 }

@@ -174,14 +174,16 @@ fn a_server_that_is_back_before_the_delay_is_over_costs_no_copy() {
     assert_eq!(world.copied.started, 0);
 }
 
-/// Chunks of two replicas are copied at once, and down for longer than the delay all are.
+/// Chunks of two replicas are copied at once, and down for longer than the delay all are. Without the damping of servers that
+/// flap, each death costs each chunk a copy: ten, or nearly six where one round is too short to copy them all.
 #[test]
 fn whatever_its_rhythm_a_flapping_server_costs_each_chunk_a_bounded_number_of_copies() {
     const CHUNKS: usize = 50;
+    const COPIES_PER_CHUNK: usize = 5;
     for (wanted, seconds) in [(2, 10), (2, 30), (3, 30), (3, 60)] {
         let mut world = World::new(CHUNKS as u64, wanted);
         world.run(Duration::from_secs(seconds), 10);
         println!("wanted {wanted}, {seconds} s: {:?}", world.copied);
-        assert!(world.copied.started <= 4000 * CHUNKS, "wanted {wanted}, {seconds} s: {:?}", world.copied);
+        assert!(world.copied.started <= COPIES_PER_CHUNK * CHUNKS, "wanted {wanted}, {seconds} s: {:?}", world.copied);
     }
 }

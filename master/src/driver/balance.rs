@@ -10,7 +10,7 @@ use quarry_master_core::{
     detector::Health,
     query::{self, ChunkRecord},
     repair::{Cluster, Decision, Quality, Reason, assess, decide},
-    settings::{BALANCE_AUTOMATIC, HOT_READS},
+    settings::{BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
 };
 use quarry_types::{ChunkId, ServerId};
 
@@ -71,7 +71,8 @@ fn look_at_hot(soft: &mut Soft, settings: &Settings, now: Instant) {
     let busy = soft.repairing.balancing.busy(&soft.servers, now);
     let servers = &soft.servers;
     soft.repairing.balancing.hot.retain(|server| servers.health(server, now) != Health::Dead);
-    for chunk in soft.repairing.balancing.hot.look(settings.get(&HOT_READS), &busy, now.0) {
+    let (readers, keep) = (settings.get(&HOT_READS), settings.duration(&HOT_KEEP));
+    for chunk in soft.repairing.balancing.hot.look(readers, keep, &busy, now.0) {
         let hot = soft.repairing.balancing.hot.is_hot(chunk);
         tracing::info!(%chunk, hot, "how much a chunk is read changes how many replicas it gets for a while");
         soft.repairing.balancing.abandon(chunk);

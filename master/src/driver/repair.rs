@@ -67,7 +67,7 @@ async fn tick(shared: &Shared, leading: &Leading, room: usize) -> Result<Vec<Ord
         soft.servers.tick(elapsed_ms);
         let soft = &mut *soft;
         soft.totals = Some(totals);
-        soft.repairing.policy = Policy::of(&settings);
+        soft.repairing.work_by(Policy::of(&settings));
         soft.servers.judge_by(detector::Policy::of(&settings));
         soft.repairing.wishes(&soft.servers, &soft.locations);
         let latency = Duration::from_micros(soft.servers.latency_us(now));

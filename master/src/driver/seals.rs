@@ -1,13 +1,14 @@
-//! The watermark of open chunks, and the sealing of those that nobody writes any more.
+//! The watermark of open chunks, and the sealing of those that nobody writes any more, or that are in the way of a drain.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::StreamExt as _;
-use quarry_master_core::{query, tables::ReadTables};
-use quarry_types::ChunkId;
+use quarry_master_core::{command::ServerWish, query, tables::ReadTables};
+use quarry_types::{ChunkId, ServerId};
 
 use crate::{
     error::Fault,
@@ -23,11 +24,13 @@ const SEALING_AT_ONCE: usize = 32;
 const SEAL_PATIENCE: Duration = Duration::from_secs(4);
 
 pub(super) async fn step(shared: &Arc<Shared>, leading: &Arc<Leading>) -> Result<bool, Fault> {
+    let leaving: Arc<BTreeSet<ServerId>> = Arc::new(leaving(leading));
     let mut after = None;
     loop {
+        let leaving = leaving.clone();
         let (watermark, left, next) = shared
             .peek(move |tables| {
-                let (left, next) = left_open(tables, after)?;
+                let (left, next) = left_open(tables, &leaving, after)?;
                 Ok((query::open_watermark(tables)?, left, next))
             })
             .await?;
@@ -37,7 +40,7 @@ pub(super) async fn step(shared: &Arc<Shared>, leading: &Arc<Leading>) -> Result
         futures::stream::iter(left)
             .for_each_concurrent(SEALING_AT_ONCE, |chunk| async move {
                 if let Err(error) = sealer.seal(chunk, SEAL_PATIENCE).await {
-                    tracing::info!(%chunk, %error, "a chunk without a writer stays open for now");
+                    tracing::info!(%chunk, %error, "a chunk that is to be sealed stays open for now");
                 }
             })
             .await;
@@ -48,12 +51,26 @@ pub(super) async fn step(shared: &Arc<Shared>, leading: &Arc<Leading>) -> Result
     }
 }
 
-/// Open chunks whose file nobody has the right to write, and where to go on.
-fn left_open(tables: &dyn ReadTables, after: Option<ChunkId>) -> Result<(Vec<ChunkId>, Option<ChunkId>), query::Fault> {
+/// The servers that are to be emptied.
+fn leaving(leading: &Leading) -> BTreeSet<ServerId> {
+    let soft = leading.soft();
+    let leaves =
+        |server: &ServerId| matches!(soft.servers.wish(*server), ServerWish::Draining | ServerWish::Decommissioned);
+    soft.servers.rows().map(|(server, _)| server).filter(leaves).collect()
+}
+
+/// Open chunks whose file nobody has the right to write, or that are written on a server that is to be emptied, and where
+/// to go on. A writer may keep a chunk open for as long as it lives: it goes on in a new one elsewhere.
+fn left_open(
+    tables: &dyn ReadTables,
+    leaving: &BTreeSet<ServerId>,
+    after: Option<ChunkId>,
+) -> Result<(Vec<ChunkId>, Option<ChunkId>), query::Fault> {
     let page = query::open_chunks(tables, after, STEP)?;
     let mut left = Vec::new();
     for chunk in &page {
-        if query::inode(tables, chunk.record.inode)?.is_none_or(|inode| inode.lease.0 == 0) {
+        let leaves = chunk.record.members.iter().any(|member| leaving.contains(member));
+        if leaves || query::inode(tables, chunk.record.inode)?.is_none_or(|inode| inode.lease.0 == 0) {
             left.push(chunk.id);
         }
     }

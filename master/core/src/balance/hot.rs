@@ -7,8 +7,6 @@ use std::{
 
 use quarry_types::{ChunkId, ServerId};
 
-/// A chunk keeps its additional replica for so long after it was last read so much.
-pub const KEEP: Duration = Duration::from_secs(600);
 /// Chunks that have one at the same time.
 const CHUNKS_MAX: usize = 1000;
 /// What a server says it is read is taken from one report of it.
@@ -22,7 +20,8 @@ const READERS_MIN: u64 = 2;
 #[derive(Clone, Debug, Default)]
 pub struct Hot {
     reported: BTreeMap<ServerId, Vec<(ChunkId, u32)>>,
-    until: BTreeMap<ChunkId, Duration>,
+    /// When each was last read so much.
+    last: BTreeMap<ChunkId, Duration>,
 }
 
 impl Hot {
@@ -44,18 +43,19 @@ impl Hot {
     /// Whether a chunk has one more replica for now.
     #[must_use]
     pub fn is_hot(&self, chunk: ChunkId) -> bool {
-        self.until.contains_key(&chunk)
+        self.last.contains_key(&chunk)
     }
 
     /// How many chunks have one.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.until.len()
+        self.last.len()
     }
 
     /// Looks at what was reported. `readers`: so many at once, on all servers together, make a chunk hot. On `busy` servers
-    /// fewer do. The chunks that became hot, or are not any longer, are returned.
-    pub fn look(&mut self, readers: u64, busy: &[ServerId], now: Duration) -> Vec<ChunkId> {
+    /// fewer do. Hot is a chunk until nothing made it so for `keep`. The chunks that became hot, or are not any longer, are
+    /// returned.
+    pub fn look(&mut self, readers: u64, keep: Duration, busy: &[ServerId], now: Duration) -> Vec<ChunkId> {
         let mut sums: BTreeMap<ChunkId, u64> = BTreeMap::new();
         let mut hot: BTreeSet<ChunkId> = BTreeSet::new();
         for (server, read) in &self.reported {
@@ -70,17 +70,16 @@ impl Hot {
             }
         }
         let mut changed = Vec::new();
-        let until = now.saturating_add(KEEP);
         for chunk in hot {
-            let room = self.until.len() < CHUNKS_MAX || self.until.contains_key(&chunk);
-            if room && self.until.insert(chunk, until).is_none() {
+            let room = self.last.len() < CHUNKS_MAX || self.last.contains_key(&chunk);
+            if room && self.last.insert(chunk, now).is_none() {
                 changed.push(chunk);
             }
         }
-        let over: Vec<ChunkId> =
-            self.until.iter().filter(|(_, until)| **until <= now).map(|(chunk, _)| *chunk).collect();
+        let is_over = |last: &Duration| last.saturating_add(keep) <= now;
+        let over: Vec<ChunkId> = self.last.iter().filter(|(_, last)| is_over(last)).map(|(chunk, _)| *chunk).collect();
         for chunk in over {
-            self.until.remove(&chunk);
+            self.last.remove(&chunk);
             changed.push(chunk);
         }
         changed
@@ -90,6 +89,8 @@ impl Hot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KEEP: Duration = Duration::from_secs(600);
 
     fn server(n: u128) -> ServerId {
         ServerId::from_random(n)
@@ -107,14 +108,17 @@ mod tests {
     fn a_chunk_that_is_read_much_is_hot_for_a_while_and_not_longer() {
         let mut hot = Hot::default();
         report(&mut hot, 1, &[(7, 40), (8, 9)]);
-        assert_eq!(hot.look(64, &[], at(0)), []);
+        assert_eq!(hot.look(64, KEEP, &[], at(0)), []);
         report(&mut hot, 2, &[(7, 24)]);
-        assert_eq!(hot.look(64, &[], at(1)), [ChunkId(7)], "readers on all servers count together");
-        assert_eq!(hot.look(64, &[], at(2)), []);
+        assert_eq!(hot.look(64, KEEP, &[], at(1)), [ChunkId(7)], "readers on all servers count together");
+        assert_eq!(hot.look(64, KEEP, &[], at(2)), []);
         report(&mut hot, 1, &[]);
         hot.retain(|s| s != server(2));
-        assert!(hot.look(64, &[], at(601)).is_empty() && hot.is_hot(ChunkId(7)), "counted from when it was last hot");
-        assert_eq!(hot.look(64, &[], at(602)), [ChunkId(7)]);
+        assert!(
+            hot.look(64, KEEP, &[], at(601)).is_empty() && hot.is_hot(ChunkId(7)),
+            "counted from when it was last hot"
+        );
+        assert_eq!(hot.look(64, KEEP, &[], at(602)), [ChunkId(7)]);
         assert!(!hot.is_hot(ChunkId(7)));
     }
 
@@ -123,7 +127,7 @@ mod tests {
         let mut hot = Hot::default();
         report(&mut hot, 1, &[(7, 16), (8, 15)]);
         report(&mut hot, 2, &[(9, 16)]);
-        assert_eq!(hot.look(64, &[server(1)], at(0)), [ChunkId(7)]);
+        assert_eq!(hot.look(64, KEEP, &[server(1)], at(0)), [ChunkId(7)]);
     }
 
     #[test]
@@ -133,7 +137,7 @@ mod tests {
             let read: Vec<_> = (0..6).map(|i| (n * 6 + i, 100)).collect();
             report(&mut hot, u128::from(n), &read);
         }
-        assert_eq!(hot.look(64, &[], at(0)).len(), CHUNKS_MAX);
+        assert_eq!(hot.look(64, KEEP, &[], at(0)).len(), CHUNKS_MAX);
         assert_eq!(hot.count(), CHUNKS_MAX);
         assert!(hot.reported.values().all(|read| read.len() == REPORTED_MAX));
     }

@@ -295,10 +295,20 @@ impl Queue {
 
     /// The cluster changed (a server came, room was made, a brake ended): what was blocked is looked at again.
     pub fn unblock(&mut self, limit: usize) {
-        let blocked: Vec<ChunkId> = self.later.iter().take(limit).map(|(_, chunk)| *chunk).collect();
-        for chunk in blocked {
+        self.wake(limit, Reason::is_blocked);
+    }
+
+    /// An operator changed what repair goes by: what waits, but for a pause after a failure, is looked at again.
+    pub fn policy_changed(&mut self, limit: usize) {
+        self.wake(limit, |reason| !matches!(reason, Reason::Failed { .. }));
+    }
+
+    /// Looks at the next `limit` of those that wait now instead of at their time, where the reason says so.
+    fn wake(&mut self, limit: usize, which: impl Fn(&Reason) -> bool) {
+        let waiting: Vec<ChunkId> = self.later.iter().take(limit).map(|(_, chunk)| *chunk).collect();
+        for chunk in waiting {
             self.visits += 1;
-            if self.entries.get(&chunk).and_then(|e| e.reason.as_ref()).is_some_and(Reason::is_blocked) {
+            if self.entries.get(&chunk).and_then(|e| e.reason.as_ref()).is_some_and(&which) {
                 self.change(chunk, |entry| (entry.next, entry.reason) = (None, None));
             }
         }

@@ -67,6 +67,16 @@ fn a_server_that_comes_back_makes_a_copy_needless() {
 }
 
 #[test]
+fn what_waits_is_looked_at_again_when_an_operator_changes_the_policy() {
+    let mut queue = queue(&[(1, 1, 0), (2, 1, 0)]);
+    queue.wait(ChunkId(1), Reason::Delay { until: at(3600) }, at(1));
+    queue.failed(ChunkId(2), Some(server(2)), "no".into(), at(1));
+    assert_eq!(due(&mut queue, 1), []);
+    queue.policy_changed(10);
+    assert_eq!(due(&mut queue, 1), [1], "the pause after a failure is nothing that an operator set");
+}
+
+#[test]
 fn a_drop_stands_in_the_ledger_until_it_has_ended() {
     let surplus = Need { wanted: 3, good: 4, surplus: 1, ..Need::default() };
     let mut queue = Queue::default();

@@ -36,8 +36,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(60);
 
 /// Where replicas rot the only one that can be reached may be bad and is refused; and who waits for a late disk may learn of its
-/// end before the server is gone.
-const ALSO_PASSING: [ErrorCode; 2] = [ErrorCode::Corrupt, ErrorCode::DiskFailed];
+/// end before the server is gone. A server that has not looked at its disks yet counts as one without room.
+const ALSO_PASSING: [ErrorCode; 3] = [ErrorCode::Corrupt, ErrorCode::DiskFailed, ErrorCode::NoSpace];
 
 /// What may happen in a run.
 #[derive(Clone, Copy)]

@@ -8,7 +8,10 @@ use quarry_master_core::{
     command::ServerWish,
     detector::Health,
     placement::vitals::Vitals,
-    repair::queue::Work,
+    repair::{
+        Reason,
+        queue::{Entry, Work},
+    },
 };
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ServerId};
@@ -205,6 +208,13 @@ impl Balancing {
     }
 }
 
+/// Whether a chunk that moves waits for somebody to take it, and for nothing else: with the move given up it is as it should be.
+fn cannot_go_on(entry: &Entry) -> bool {
+    entry.work == Work::None
+        && entry.need.missing == 0
+        && matches!(entry.reason, Some(Reason::NoTarget(_) | Reason::NoRack(_)))
+}
+
 /// How full the servers are that take part, in server order.
 #[must_use]
 pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
@@ -251,15 +261,43 @@ impl Soft {
         }
     }
 
-    /// Gives up moves that cannot go on: a server does not take part any more, or it took too long to begin.
+    /// Gives up moves that cannot go on: a server does not take part any more, nobody can take it where it was to go, or it took
+    /// too long to begin.
     pub fn give_up_stuck_moves(&mut self, now: Instant) {
         self.give_up_moves(|servers, repairing, chunk, one| {
             let active = |server| {
                 servers.wish(server) == ServerWish::Active
                     && matches!(servers.health(server, now), Health::Alive | Health::Suspect)
             };
-            let idle = || repairing.queue.get(chunk).is_none_or(|entry| entry.work == Work::None);
-            !active(one.from) || !active(one.to) || (now.since(one.since) >= GIVE_UP && idle())
+            let entry = repairing.queue.get(chunk);
+            let idle = entry.is_none_or(|entry| entry.work == Work::None);
+            let blocked = entry.is_some_and(cannot_go_on);
+            !active(one.from) || !active(one.to) || blocked || (now.since(one.since) >= GIVE_UP && idle)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_master_core::{placement::filter::Tally, repair::Need};
+    use quarry_types::ClusterKey;
+
+    use super::*;
+
+    #[test]
+    fn a_move_that_nobody_can_take_any_more_is_given_up_at_once_and_one_that_waits_for_its_turn_is_not() {
+        let chunk = ChunkId(7);
+        let given_up = |reason: Reason, missing: u32| {
+            let mut soft = Soft::new(ClusterKey::new([7; 32]));
+            let moving = Need { wanted: 3, good: 3, missing, moving: 1, ..Need::default() };
+            soft.repairing.queue.assess(chunk, moving, 1, Duration::ZERO);
+            soft.repairing.queue.wait(chunk, reason, Duration::ZERO);
+            let entry = soft.repairing.queue.get(chunk);
+            entry.is_some_and(cannot_go_on)
+        };
+        assert!(given_up(Reason::NoTarget(Tally::default()), 0));
+        assert!(given_up(Reason::NoRack(Tally::default()), 0));
+        assert!(!given_up(Reason::TargetsBusy(Tally::default()), 0));
+        assert!(!given_up(Reason::NoTarget(Tally::default()), 1), "another replica is what is waited for");
     }
 }

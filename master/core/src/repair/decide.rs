@@ -258,12 +258,13 @@ fn used_racks(facts: &ChunkFacts) -> BTreeSet<&str> {
 
 /// The racks that a target must not be on: those used, if there is another rack whose servers could take the chunk.
 fn racks_to_avoid<'a>(
+    question: &Question,
+    need: &Need,
     used: &'a BTreeSet<&'a str>,
     taken: &[ServerId],
-    bytes: u64,
-    need: &Need,
     cluster: &Cluster,
 ) -> Option<&'a BTreeSet<&'a str>> {
+    let bytes = bytes_of(&question.facts);
     let anywhere = Ask { bytes, taken, used_racks: None, copies_in_max: u32::MAX, toward: None };
     let lasting = |filter: &&Filter| !filter.passes_soon();
     let lasting: Vec<Filter> = FOR_COPY.iter().filter(lasting).copied().collect();
@@ -271,8 +272,16 @@ fn racks_to_avoid<'a>(
         let other = |c: &&Candidate| !used.contains(c.rack.as_str());
         cluster.candidates.iter().filter(other).any(|c| rejection(&lasting, c, &anywhere).is_none())
     };
-    // For a chunk that only lacks racks, a copy on one that it has would be for nothing.
-    (only_racks(need) || elsewhere()).then_some(used)
+    // For a chunk that only lacks racks, a copy on one that it has would be for nothing. So it would be for balancing: what
+    // should leave would stay for its rack's sake, and the chunk would wait for another one.
+    let for_nothing =
+        only_racks(need) || (toward(&question.facts, need).is_some() && costs_rack(&question.facts, used));
+    (for_nothing || elsewhere()).then_some(used)
+}
+
+/// Whether a replica that leaves takes a rack along, which the wanted number could use.
+fn costs_rack(facts: &ChunkFacts, used: &BTreeSet<&str>) -> bool {
+    used.len() < racks(counted(facts)).min(facts.wanted as usize)
 }
 
 fn only_racks(need: &Need) -> bool {
@@ -297,8 +306,8 @@ fn target(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) 
         if before.as_ref() == Some(&taken) && last.by(Filter::Healthy) == 0 {
             continue;
         }
-        let avoid = racks_to_avoid(&used, &taken, bytes, need, cluster);
         let toward = toward(&question.facts, need);
+        let avoid = racks_to_avoid(question, need, &used, &taken, cluster);
         let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
         let (mut tally, mut best) = (Tally::default(), Best::default());
         for candidate in &cluster.candidates {
@@ -334,29 +343,37 @@ fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
         return Decision::Wait(Reason::Unsafe);
     }
     let kept = |h: &Holder| if h.quality == Quality::Quarantined { policy.quarantine_keep } else { policy.delay };
-    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| kept(h)) else {
+    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| (!removes(h), kept(h))) else {
         return Decision::Nothing;
     };
     let until = question.since.saturating_add(kept(bad));
     if question.now < until {
         return Decision::Wait(Reason::Keep { until });
     }
+    if !removes(bad) {
+        return Decision::Wait(Reason::Keep { until: question.now.saturating_add(LOOK_AGAIN) });
+    }
     Decision::Drop { server: bad.server, bad: true }
+}
+
+/// A server that removes what it is told to, and has reported since it registered last: what was dropped before a full report is
+/// what the report shows.
+fn removes(holder: &Holder) -> bool {
+    holder.health == Health::Alive && holder.reported
 }
 
 fn racks<'a>(of: impl Iterator<Item = &'a Holder>) -> usize {
     of.map(|h| h.rack.as_str()).collect::<BTreeSet<_>>().len()
 }
 
-/// The replica to drop of those that are too many, of a server that has reported since it registered last: what was dropped
-/// before a full report is what the report shows. Without it the wanted number of replicas must remain that are known for
+/// The replica to drop of those that are too many. Without it the wanted number of replicas must remain that are known for
 /// certain, on as many racks as now, as far as the wanted number can use them (S7).
 fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
     let wanted = facts.wanted as usize;
     let racks_now = racks(counted(facts)).min(wanted);
     let may_go = |victim: &&Holder| {
         let rest = || facts.holders.iter().filter(|h| h.server != victim.server && h.is_safe());
-        victim.health == Health::Alive && victim.reported && rest().count() >= wanted && racks(rest()) >= racks_now
+        removes(victim) && rest().count() >= wanted && racks(rest()) >= racks_now
     };
     // First who is to leave anyway, then who shares a rack, then who has the least room.
     let order = |holder: &&Holder| {
@@ -387,8 +404,8 @@ pub fn explained(question: &Question, cluster: &Cluster, policy: &Policy) -> Exp
     let (need, decision) = decide(question, cluster, policy);
     let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
     let [_, (_, taken), ..] = rounds(question);
-    let avoid = racks_to_avoid(&used, &taken, bytes, &need, cluster);
     let toward = toward(&question.facts, &need);
+    let avoid = racks_to_avoid(question, &need, &used, &taken, cluster);
     let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
     let targets = cluster.candidates.iter().map(|c| explain(FOR_COPY, c, &ask, &policy.weights)).collect();
     Explanation { need, decision, targets }

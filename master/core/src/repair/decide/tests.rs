@@ -266,6 +266,44 @@ fn a_copy_for_balancing_goes_where_balancing_wants_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_bad_replica_of_a_server_that_cannot_remove_it_now_is_not_forgotten() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let bad = Holder { quality: Quality::Quarantined, ..holder(3, "d") };
+    let unable = [
+        Holder { health: Health::Suspect, ..bad.clone() },
+        Holder { health: Health::Partitioned, ..bad.clone() },
+        Holder { reported: false, ..bad.clone() },
+    ];
+    let policy = Policy { quarantine_keep: Duration::ZERO, ..Policy::default() };
+    let decided = |bad: Holder| {
+        let ask = question(vec![holder(0, "a"), holder(1, "b"), holder(2, "c"), bad]);
+        decide(&ask, &cluster, &policy)
+    };
+    for unable in unable {
+        let (need, decision) = decided(unable);
+        assert_eq!((need.bad, need.is_met()), (1, false), "it stays in the ledger");
+        assert!(matches!(decision, Decision::Wait(Reason::Keep { until }) if until > NOW), "{decision:?}");
+    }
+    assert_eq!(decided(bad).1, Decision::Drop { server: server(3), bad: true });
+}
+
+#[test]
+fn a_copy_for_balancing_never_costs_a_rack() {
+    let cluster = cluster(&["a", "b", "c", "a", "c"]);
+    let leaving = Holder { leaving: true, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), leaving]);
+    ask.facts.toward = Some(server(3));
+    let Decision::Wait(Reason::NoTarget(tally)) = next(&ask, &cluster) else { panic!("{:?}", next(&ask, &cluster)) };
+    assert_eq!(tally.by(Filter::Rack), 1);
+    ask.facts.toward = Some(server(4));
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(4)));
+    // Two replicas cannot use a third rack.
+    (ask.facts.wanted, ask.facts.toward) = (2, Some(server(3)));
+    ask.facts.holders.remove(0);
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(3)));
+}
+
+#[test]
 fn s7_a_chunk_that_is_read_much_gets_one_more_without_missing_any_and_loses_it_again() {
     let cluster = cluster(&["a", "b", "c", "d"]);
     let mut ask = question(vec![holder(0, "a"), holder(1, "b"), holder(2, "c")]);

@@ -82,7 +82,8 @@ pub struct Rebalance {
     /// Move nothing: show how full the chunkservers are and would be, and how far a rebalancing under way has come
     #[arg(long, conflicts_with_all = ["stop", "no_wait"])]
     pub dry_run: bool,
-    /// End one that is under way; what was moved stays moved
+    /// End one that is under way, and let none begin by itself until `quarry settings balance-automatic=1`; what was moved
+    /// stays moved
     #[arg(long)]
     pub stop: bool,
     /// Return at once; without it, the command returns when nothing is left to move, however long that takes

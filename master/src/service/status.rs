@@ -130,15 +130,15 @@ fn is_up(soft: &Soft, server: ServerId, now: Instant) -> bool {
 
 /// What is to be said of a server that is not there, and what to do about it. One that is expected away is no surprise.
 fn absence(soft: &Soft, server: ServerId, now: Instant) -> Option<String> {
-    if soft.servers.is_expected_away(server) || !soft.repairing.ready {
+    let wish = soft.servers.wish(server);
+    if matches!(wish, ServerWish::Maintenance | ServerWish::Decommissioned) || !soft.repairing.ready {
         return None;
     }
     let silent = soft.servers.silent(server, now).map_or(0, |silent| silent.as_secs());
-    let (address, draining) = (soft.servers.address(server), soft.servers.wish(server) == ServerWish::Draining);
-    let who = format!("chunkserver {server} ({address})");
+    let who = format!("chunkserver {server} ({})", soft.servers.address(server));
     let gone = "start it again, or `quarry decommission` it if it is gone for good";
     match soft.servers.health(server, now) {
-        Health::Dead if draining => Some(format!(
+        Health::Dead if wish == ServerWish::Draining => Some(format!(
             "{who} is dead while it is being drained, silent for {silent} s: the drain goes on from other replicas; {gone}"
         )),
         Health::Dead => {
@@ -178,7 +178,7 @@ fn too_few_servers(soft: &Soft, servers: &[ServerView], now: Instant) -> Option<
     (able < min as usize && !servers.is_empty()).then(|| {
         format!(
             "writes are refused: {able} chunkservers can take chunks, and min-replicas is {min}; start chunkservers, free \
-             room, or end drains"
+             room, end drains, or lower `min-replicas` (`quarry settings`)"
         )
     })
 }
@@ -299,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_dies_while_it_is_drained_is_a_loss_unless_it_said_goodbye() {
+        let (mut soft, server) = soft_with(ServerWish::Draining, 5);
+        assert!(!soft.servers.is_expected_away(server.id));
+        soft.servers.goodbye(server.id);
+        assert!(soft.servers.is_expected_away(server.id));
+        let beat = v1::Beat { registration: 7, ..Default::default() };
+        assert!(soft.servers.beat(server.id, &beat, None, at(9000)).is_some());
+        assert!(!soft.servers.is_expected_away(server.id), "it is back");
+        let (mut active, server) = soft_with(ServerWish::Active, 5);
+        active.servers.goodbye(server.id);
+        assert!(
+            !active.servers.is_expected_away(server.id),
+            "without a maintenance nobody said how long it may be away"
+        );
+    }
+
+    #[test]
     fn what_an_operator_wants_of_a_server_does_not_hide_whether_it_is_up_or_gone() {
         for wish in [ServerWish::Draining, ServerWish::Maintenance, ServerWish::Decommissioned] {
             let (mut soft, server) = soft_with(wish, 5);
@@ -308,6 +325,7 @@ mod tests {
             assert!(!status.up, "{wish:?}");
             let drained = told_of.iter().any(|notice| notice.contains("dead while it is being drained"));
             assert_eq!(drained, wish == ServerWish::Draining, "{told_of:?}");
+            assert!(soft.servers.is_expected_away(server.id), "{wish:?}: a stop that was announced is no loss");
         }
     }
 }

@@ -81,6 +81,12 @@ impl Entry {
         self.work != Work::None || !self.reason.as_ref().is_some_and(Reason::is_blocked)
     }
 
+    /// It has all it wants, and only a bad replica is kept for a while.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.work == Work::None && matches!(self.reason, Some(Reason::Keep { .. }))
+    }
+
     /// Bytes that are still to be copied for it.
     #[must_use]
     pub fn bytes_left(&self) -> u64 {
@@ -110,6 +116,8 @@ pub struct Totals {
     pub bytes_left: u64,
     /// Copies under way.
     pub copying: u64,
+    /// Chunks that have all they want, where only a bad replica is kept for a while.
+    pub kept: u64,
 }
 
 /// The ledger.
@@ -177,6 +185,7 @@ impl Queue {
         self.totals.lost -= u64::from(entry.need.good == 0);
         self.totals.bytes_left -= entry.bytes_left();
         self.totals.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept -= u64::from(entry.is_kept());
         Some(entry)
     }
 
@@ -200,6 +209,7 @@ impl Queue {
         self.totals.lost += u64::from(entry.need.good == 0);
         self.totals.bytes_left += entry.bytes_left();
         self.totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept += u64::from(entry.is_kept());
         self.entries.insert(chunk, entry);
     }
 

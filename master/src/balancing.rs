@@ -78,7 +78,8 @@ pub struct Balancing {
     pub hot: Hot,
     /// Balancing that is under way.
     pub run: Option<Run>,
-    /// An operator ended it: it begins again only when one asks for it.
+    /// An operator ended it. The setting says so as well, and outlasts this leadership; this one holds at once, whatever
+    /// settings a look that is under way has read.
     pub stopped: bool,
     /// Nothing could be moved: it does not begin again by itself before this.
     pub rest_until: Option<Instant>,

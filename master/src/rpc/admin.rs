@@ -86,8 +86,8 @@ impl Admin for AdminRpc {
     }
 
     async fn rebalance(&self, request: Request<v1::RebalanceRequest>) -> Reply<v1::RebalanceReply> {
-        let span = span("rebalance", &request);
-        answer(span, self.service.rebalance(request.into_inner())).await
+        let service = self.service.clone();
+        carry_through(span("rebalance", &request), async move { service.rebalance(request.into_inner()).await }).await
     }
 
     async fn get_settings(&self, request: Request<v1::GetSettingsRequest>) -> Reply<v1::SettingsReply> {

@@ -93,6 +93,7 @@ fn reply(soft: &Soft, limit: usize, finished: bool, now: Instant) -> v1::Repairs
         brake: soft.repairing.brake(&soft.servers, now).unwrap_or_default(),
         by_missing,
         bytes_per_second: rate.unwrap_or(0),
+        kept: totals.kept,
         incomplete: super::status::uncounted(soft).unwrap_or_default().into(),
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 
 /// Replicas looked at in one go.
 const STEP: usize = 4096;
+/// A shorter maintenance is over before anybody notices it.
+const MAINTENANCE_MS_MIN: u64 = 1000;
 
 /// What is left on a server.
 #[derive(Default)]
@@ -36,6 +38,10 @@ impl Service {
     ) -> Result<v1::ServerProgressReply, Fault> {
         let leading = self.shared.leading()?;
         self.known(&leading, server)?;
+        if wish == ServerWish::Maintenance && for_ms < MAINTENANCE_MS_MIN {
+            let why = format!("a maintenance of {for_ms} ms; choose {MAINTENANCE_MS_MIN} ms or more");
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
         tracing::info!(%server, wish = wish.word(), for_ms, "an operator changes what is wanted of a chunkserver");
         self.shared.set_server(&leading, server, wish, for_ms, false).await?;
         // What follows from it is noted by the next look.

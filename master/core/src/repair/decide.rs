@@ -14,6 +14,7 @@ use super::{
     need::{Need, assess, counted, is_bad},
 };
 use crate::{
+    command::ServerWish,
     detector::Health,
     placement::{
         Candidate, Filter, Weights,
@@ -209,7 +210,7 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     }
     let until = question.since.saturating_add(policy.delay);
     let under_min = need.good < policy.min_replicas.min(need.wanted);
-    if need.missing == 1 && !under_min && question.now < until {
+    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts) {
         return Err(Reason::Delay { until });
     }
     let sources = sources(&question.facts, cluster, policy)?;
@@ -218,6 +219,14 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
         return Err(Reason::ClusterBudget);
     }
     Ok(Decision::Copy { target, sources, urgent: need.missing > 0 && need.good <= 1 })
+}
+
+/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway.
+fn may_come_back(facts: &ChunkFacts) -> bool {
+    let lost = |h: &&Holder| h.quality == Quality::Good && h.health == Health::Dead && !h.dropping;
+    let mut lost = facts.holders.iter().filter(lost).peekable();
+    let to_stay = |h: &Holder| !matches!(h.wish, ServerWish::Draining | ServerWish::Decommissioned);
+    lost.peek().is_none() || lost.any(to_stay)
 }
 
 /// Those to copy from, best first: with free copies and budget. Without a good replica, those that failed a check: their

@@ -92,6 +92,12 @@ impl Entry {
             && self.is_pending()
     }
 
+    /// It has all it wants, and only a bad replica is kept for a while.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.work == Work::None && matches!(self.reason, Some(Reason::Keep { .. }))
+    }
+
     /// Bytes that are still to be copied for it.
     #[must_use]
     pub fn bytes_left(&self) -> u64 {
@@ -128,6 +134,8 @@ pub struct Totals {
     pub bytes_stuck: u64,
     /// Copies under way.
     pub copying: u64,
+    /// Chunks that have all they want, where only a bad replica is kept for a while.
+    pub kept: u64,
 }
 
 /// The ledger.
@@ -196,6 +204,7 @@ impl Queue {
         self.totals.bytes_left -= entry.bytes_left();
         self.totals.bytes_stuck -= entry.bytes_stuck();
         self.totals.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept -= u64::from(entry.is_kept());
         Some(entry)
     }
 
@@ -220,6 +229,7 @@ impl Queue {
         self.totals.bytes_left += entry.bytes_left();
         self.totals.bytes_stuck += entry.bytes_stuck();
         self.totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept += u64::from(entry.is_kept());
         self.entries.insert(chunk, entry);
     }
 

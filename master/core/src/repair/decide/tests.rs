@@ -2,7 +2,6 @@ use proptest::prelude::*;
 use quarry_types::{ChunkId, Crc32};
 
 use super::*;
-use crate::command::ServerWish;
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -88,6 +87,22 @@ fn only_a_chunk_that_misses_one_waits_for_its_delay() {
     assert!(matches!(next(&ask, &cluster), Decision::Copy { urgent: true, .. }));
     ask.facts.wanted = 2;
     assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "below min_replicas it never waits");
+}
+
+#[test]
+fn nobody_waits_for_a_dead_server_that_is_to_be_emptied_anyway() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let dead = |wish| Holder { health: Health::Dead, wish, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), dead(ServerWish::Active)]);
+    ask.since = NOW;
+    assert!(matches!(next(&ask, &cluster), Decision::Wait(Reason::Delay { .. })));
+    for wish in [ServerWish::Decommissioned, ServerWish::Draining] {
+        ask.facts.holders[2] = dead(wish);
+        assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "{wish:?}");
+    }
+    // Another one that had it may be back in a moment.
+    ask.facts.holders.push(Holder { health: Health::Dead, ..holder(3, "d") });
+    assert!(matches!(next(&ask, &cluster), Decision::Wait(Reason::Delay { .. })));
 }
 
 #[test]

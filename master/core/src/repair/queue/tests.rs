@@ -53,6 +53,23 @@ fn chunks_missing_two_are_all_above_one_replica_before_others_start() {
 }
 
 #[test]
+fn what_only_keeps_a_bad_replica_is_counted_by_itself() {
+    let mut queue = queue(&[(1, 1, 0)]);
+    let kept = Need { bad: 1, ..whole() };
+    assert_eq!(queue.assess(ChunkId(2), kept, 100, at(0)), None);
+    assert_eq!(queue.totals().kept, 0, "nobody has decided yet");
+    queue.wait(ChunkId(2), Reason::Keep { until: at(50) }, at(1));
+    queue.wait(ChunkId(1), Reason::Delay { until: at(50) }, at(1));
+    assert_eq!((queue.totals().kept, queue.len()), (1, 2));
+    assert_eq!(queue.assess(ChunkId(2), need(1), 100, at(2)), None);
+    assert_eq!(queue.totals().kept, 0, "now it misses one");
+    queue.assess(ChunkId(2), kept, 100, at(3));
+    queue.wait(ChunkId(2), Reason::Keep { until: at(50) }, at(3));
+    queue.forget(ChunkId(2), at(4));
+    assert_eq!((queue.totals().kept, queue.len()), (0, 1));
+}
+
+#[test]
 fn a_server_that_comes_back_makes_a_copy_needless() {
     let mut queue = queue(&[(1, 1, 0), (2, 1, 0)]);
     queue.copying(ChunkId(1), server(1), server(2), at(1));

@@ -62,7 +62,7 @@ impl Service {
             format!("replica on {} ({address}, rack {}): {quality}, {health}{marks}", holder.server, holder.rack)
         }));
         facts.extend(cluster.brake.iter().cloned());
-        let (verdict, remedy) = verdict(&soft, &explanation.decision);
+        let (verdict, remedy) = verdict(&soft, &explanation.decision, &explanation.need);
         let entry = soft.repairing.queue.get(chunk);
         Ok(v1::ExplainReply {
             verdict,
@@ -163,19 +163,25 @@ fn wanted(need: &Need, length: u64) -> String {
     )
 }
 
-fn verdict(soft: &Soft, decision: &Decision) -> (String, String) {
+fn verdict(soft: &Soft, decision: &Decision, need: &Need) -> (String, String) {
     match decision {
         Decision::Nothing => ("nothing: it is as it should be".into(), String::new()),
         Decision::Copy { target, sources, urgent } => {
             let from: Vec<&str> = sources.iter().map(|s| soft.servers.address(*s)).collect();
-            let rate = if *urgent { ", at twice the rate: one replica is left" } else { "" };
+            let rate = match (*urgent, need.good) {
+                (false, _) => "",
+                (true, 0) => {
+                    ", at twice the rate: no good replica is left, and it is put together from what can be read"
+                }
+                (true, _) => ", at twice the rate: one good replica is left",
+            };
             (format!("copy it to {} from {}{rate}", soft.servers.address(*target), from.join(", ")), String::new())
         }
         Decision::Drop { server, bad } => {
             let what = if *bad { "bad" } else { "surplus" };
             (format!("drop the {what} replica on {}", soft.servers.address(*server)), String::new())
         }
-        Decision::Wait(reason) => (format!("wait: {reason}"), reason.remedy().into()),
+        Decision::Wait(reason) => (format!("wait: {reason}"), reason.remedy()),
     }
 }
 

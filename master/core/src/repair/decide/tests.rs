@@ -112,7 +112,7 @@ fn a_new_leader_decides_nothing_before_servers_have_reported() {
 fn the_exact_predicate_and_its_remedy_are_named() {
     let reason = |cluster: &Cluster, ask: &Question| {
         let Decision::Wait(reason) = next(ask, cluster) else { panic!() };
-        (reason.to_string(), reason.remedy().to_owned())
+        (reason.to_string(), reason.remedy())
     };
     let ask = question(vec![holder(0, "a"), holder(1, "b")]);
     let mut full = cluster(&["a", "b", "c"]);

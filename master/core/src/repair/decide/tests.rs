@@ -4,6 +4,8 @@ use quarry_types::{ChunkId, Crc32};
 use super::*;
 use crate::command::ServerWish;
 
+mod spread;
+
 const NOW: Duration = Duration::from_secs(1000);
 
 fn server(n: u128) -> ServerId {

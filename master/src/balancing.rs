@@ -221,6 +221,14 @@ pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
     let balancing = &soft.repairing.balancing;
     let (leaving, coming) = (balancing.sums(|one| one.from), balancing.sums(|one| one.to));
     let of = |sums: &BTreeMap<ServerId, u64>, server| sums.get(&server).copied().unwrap_or(0);
+    let mut arrived: BTreeMap<ServerId, u64> = BTreeMap::new();
+    for (chunk, one) in balancing.moves() {
+        let there = |server| soft.locations.replica(server, chunk).is_some();
+        if there(one.from) && there(one.to) {
+            let sum = arrived.entry(one.to).or_default();
+            *sum = sum.saturating_add(one.bytes);
+        }
+    }
     let mut fills = Vec::new();
     for candidate in soft.servers.candidates(now) {
         let Some(known) = soft.servers.get(candidate.server) else { continue };
@@ -233,6 +241,7 @@ pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
             used: used(&known.disks),
             leaving: of(&leaving, candidate.server),
             coming: of(&coming, candidate.server),
+            arrived: of(&arrived, candidate.server),
             takes: candidate.available_bytes > 0 && has_good_disks(known),
         });
     }

@@ -264,3 +264,24 @@ fn candidate(soft: &Soft, explained: &Explained, chosen: bool) -> v1::CandidateE
         chosen,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quarry_types::ClusterKey;
+
+    use super::*;
+
+    #[test]
+    fn that_one_replica_is_left_is_said_only_when_it_is() {
+        let soft = Soft::new(ClusterKey::new([7; 32]));
+        let said = |good, urgent| {
+            let (target, source) = (ServerId::from_random(1), ServerId::from_random(2));
+            let copy = Decision::Copy { target, sources: vec![source], urgent };
+            verdict(&soft, &copy, &Need { wanted: 3, good, missing: 3 - good, ..Need::default() }).0
+        };
+        assert!(said(1, true).contains("one good replica is left"));
+        let none = said(0, true);
+        assert!(none.contains("no good replica is left") && none.contains("what can be read"), "{none}");
+        assert!(!said(2, false).contains("left"));
+    }
+}

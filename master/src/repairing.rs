@@ -308,9 +308,12 @@ impl Soft {
             return None;
         }
         if need.is_met() {
-            // What was to move has moved, or need not any more.
-            let moved = facts.holders.iter().all(|holder| !holder.leaving || holder.dropping);
-            self.repairing.balancing.ended(chunk, moved, now);
+            // What was to move has moved, or need not any more. Until the replica that left is gone its server counts it: were the
+            // move over when the drop is ordered, slow drops would make balancing send more and more away from there.
+            let leaving = facts.holders.iter().find(|holder| holder.leaving);
+            if !leaving.is_some_and(|holder| holder.dropping) {
+                self.repairing.balancing.ended(chunk, leaving.is_none(), now);
+            }
         }
         self.repairing.queue.assess(chunk, need, record.length, now.0)
     }

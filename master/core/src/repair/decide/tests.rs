@@ -3,6 +3,8 @@ use quarry_types::{ChunkId, Crc32};
 
 use super::*;
 
+mod spread;
+
 const NOW: Duration = Duration::from_secs(1000);
 
 fn server(n: u128) -> ServerId {
@@ -127,7 +129,7 @@ fn a_new_leader_decides_nothing_before_servers_have_reported() {
 fn the_exact_predicate_and_its_remedy_are_named() {
     let reason = |cluster: &Cluster, ask: &Question| {
         let Decision::Wait(reason) = next(ask, cluster) else { panic!() };
-        (reason.to_string(), reason.remedy().to_owned())
+        (reason.to_string(), reason.remedy())
     };
     let ask = question(vec![holder(0, "a"), holder(1, "b")]);
     let mut full = cluster(&["a", "b", "c"]);

@@ -1,6 +1,8 @@
 //! Balancing where racks do not let it reach the mean: what is planned is what repair does, each chunk moves once at most, and
 //! it ends.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

@@ -8,7 +8,10 @@ use quarry_master_core::{
     command::ServerWish,
     detector::Health,
     placement::vitals::Vitals,
-    repair::queue::Work,
+    repair::{
+        Reason,
+        queue::{Entry, Work},
+    },
 };
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ServerId};
@@ -75,7 +78,8 @@ pub struct Balancing {
     pub hot: Hot,
     /// Balancing that is under way.
     pub run: Option<Run>,
-    /// An operator ended it: it begins again only when one asks for it.
+    /// An operator ended it. The setting says so as well, and outlasts this leadership; this one holds at once, whatever
+    /// settings a look that is under way has read.
     pub stopped: bool,
     /// Nothing could be moved: it does not begin again by itself before this.
     pub rest_until: Option<Instant>,
@@ -205,12 +209,27 @@ impl Balancing {
     }
 }
 
+/// Whether a chunk that moves waits for somebody to take it, and for nothing else: with the move given up it is as it should be.
+fn cannot_go_on(entry: &Entry) -> bool {
+    entry.work == Work::None
+        && entry.need.missing == 0
+        && matches!(entry.reason, Some(Reason::NoTarget(_) | Reason::NoRack(_)))
+}
+
 /// How full the servers are that take part, in server order.
 #[must_use]
 pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
     let balancing = &soft.repairing.balancing;
     let (leaving, coming) = (balancing.sums(|one| one.from), balancing.sums(|one| one.to));
     let of = |sums: &BTreeMap<ServerId, u64>, server| sums.get(&server).copied().unwrap_or(0);
+    let mut arrived: BTreeMap<ServerId, u64> = BTreeMap::new();
+    for (chunk, one) in balancing.moves() {
+        let there = |server| soft.locations.replica(server, chunk).is_some();
+        if there(one.from) && there(one.to) {
+            let sum = arrived.entry(one.to).or_default();
+            *sum = sum.saturating_add(one.bytes);
+        }
+    }
     let mut fills = Vec::new();
     for candidate in soft.servers.candidates(now) {
         let Some(known) = soft.servers.get(candidate.server) else { continue };
@@ -223,6 +242,7 @@ pub fn fills(soft: &Soft, now: Instant) -> Vec<Fill> {
             used: used(&known.disks),
             leaving: of(&leaving, candidate.server),
             coming: of(&coming, candidate.server),
+            arrived: of(&arrived, candidate.server),
             takes: candidate.available_bytes > 0 && has_good_disks(known),
         });
     }
@@ -251,15 +271,77 @@ impl Soft {
         }
     }
 
-    /// Gives up moves that cannot go on: a server does not take part any more, or it took too long to begin.
+    /// Gives up moves that cannot go on: a server does not take part any more, nobody can take it where it was to go, or it took
+    /// too long to begin.
     pub fn give_up_stuck_moves(&mut self, now: Instant) {
         self.give_up_moves(|servers, repairing, chunk, one| {
             let active = |server| {
                 servers.wish(server) == ServerWish::Active
                     && matches!(servers.health(server, now), Health::Alive | Health::Suspect)
             };
-            let idle = || repairing.queue.get(chunk).is_none_or(|entry| entry.work == Work::None);
-            !active(one.from) || !active(one.to) || (now.since(one.since) >= GIVE_UP && idle())
+            let entry = repairing.queue.get(chunk);
+            let idle = entry.is_none_or(|entry| entry.work == Work::None);
+            let blocked = entry.is_some_and(cannot_go_on);
+            !active(one.from) || !active(one.to) || blocked || (now.since(one.since) >= GIVE_UP && idle)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_master_core::{placement::filter::Tally, query::ChunkRecord, repair::Need, rows::ChunkState};
+    use quarry_types::{ClusterKey, Crc32, InodeId, ReplicaState};
+
+    use super::*;
+    use crate::locations::Replica;
+
+    #[test]
+    fn a_move_that_nobody_can_take_any_more_is_given_up_at_once_and_one_that_waits_for_its_turn_is_not() {
+        let chunk = ChunkId(7);
+        let given_up = |reason: Reason, missing: u32| {
+            let mut soft = Soft::new(ClusterKey::new([7; 32]));
+            let moving = Need { wanted: 3, good: 3, missing, moving: 1, ..Need::default() };
+            soft.repairing.queue.assess(chunk, moving, 1, Duration::ZERO);
+            soft.repairing.queue.wait(chunk, reason, Duration::ZERO);
+            let entry = soft.repairing.queue.get(chunk);
+            entry.is_some_and(cannot_go_on)
+        };
+        assert!(given_up(Reason::NoTarget(Tally::default()), 0));
+        assert!(given_up(Reason::NoRack(Tally::default()), 0));
+        assert!(!given_up(Reason::TargetsBusy(Tally::default()), 0));
+        assert!(!given_up(Reason::NoTarget(Tally::default()), 1), "another replica is what is waited for");
+    }
+
+    #[test]
+    fn a_move_is_over_when_the_replica_that_left_is_gone_and_not_when_its_drop_was_ordered() {
+        let (chunk, from, to) = (ChunkId(7), ServerId::from_random(1), ServerId::from_random(2));
+        let mut soft = Soft::new(ClusterKey::new([7; 32]));
+        let replica = Replica { state: ReplicaState::Sealed, length: 10, crc: Crc32(7) };
+        let report = |soft: &mut Soft, server| soft.locations.full_report(server, 1, [(chunk, replica)].into());
+        report(&mut soft, from);
+        report(&mut soft, to);
+        let now = Instant(Duration::from_secs(1));
+        soft.repairing.balancing.begin(chunk, Move { from, to, bytes: 10, since: now });
+        soft.repairing.drop_sent(chunk, from);
+        // The servers never registered, so that nothing else is to be done about the chunk: it wants none of them.
+        let record = ChunkRecord {
+            inode: InodeId(1),
+            offset: 0,
+            state: ChunkState::Sealed,
+            length: 10,
+            crc: Crc32(7),
+            limit: 10,
+            wanted: 0,
+            members: Vec::new(),
+            holders: Vec::new(),
+        };
+        let _none = soft.look_at(chunk, Some(&record), 0, now);
+        assert!(soft.repairing.balancing.get(chunk).is_some(), "its server counts the replica still");
+        soft.repairing.drop_done(chunk, from, true);
+        soft.locations.full_report(from, 2, BTreeMap::new());
+        soft.repairing.reported(from, &soft.locations);
+        let _none = soft.look_at(chunk, Some(&record), 0, now);
+        assert!(soft.repairing.balancing.get(chunk).is_none());
+        assert!(!soft.repairing.balancing.is_quiet(), "its room is counted by its server in a moment");
     }
 }

@@ -138,7 +138,16 @@ impl Repairing {
             changed = true;
         }
         if changed {
-            self.queue.unblock(UNBLOCK_MAX);
+            // Also what waits for a server to come back that nobody expects any more.
+            self.queue.policy_changed(UNBLOCK_MAX);
+        }
+    }
+
+    /// A server says how far it has come with a copy. One that was cancelled may go on for a moment elsewhere: that says nothing
+    /// about the present one.
+    pub fn copied_so_far(&mut self, server: ServerId, chunk: ChunkId, bytes: u64, now: Instant) {
+        if self.queue.is_copying(chunk, server) {
+            self.queue.progress(chunk, bytes, now.0);
         }
     }
 
@@ -299,9 +308,12 @@ impl Soft {
             return None;
         }
         if need.is_met() {
-            // What was to move has moved, or need not any more.
-            let moved = facts.holders.iter().all(|holder| !holder.leaving || holder.dropping);
-            self.repairing.balancing.ended(chunk, moved, now);
+            // What was to move has moved, or need not any more. Until the replica that left is gone its server counts it: were the
+            // move over when the drop is ordered, slow drops would make balancing send more and more away from there.
+            let leaving = facts.holders.iter().find(|holder| holder.leaving);
+            if !leaving.is_some_and(|holder| holder.dropping) {
+                self.repairing.balancing.ended(chunk, leaving.is_none(), now);
+            }
         }
         self.repairing.queue.assess(chunk, need, record.length, now.0)
     }
@@ -322,3 +334,28 @@ impl Soft {
 
 /// A server had its time to report: all did, or so much time went by since the leadership began.
 pub const READY_AFTER: Duration = quarry_types::limits::DEAD_AFTER.saturating_mul(2);
+
+#[cfg(test)]
+mod tests {
+    use quarry_master_core::repair::{Need, queue::Work};
+
+    use super::*;
+
+    #[test]
+    fn only_the_target_of_a_copy_says_how_far_it_is() {
+        let (chunk, now) = (ChunkId(1), Instant(Duration::from_secs(1)));
+        let [source, cancelled, target] = [1, 2, 3].map(ServerId::from_random);
+        let mut repairing = Repairing::default();
+        let need = Need { wanted: 3, good: 2, missing: 1, ..Need::default() };
+        assert_eq!(repairing.queue.assess(chunk, need, 100, now.0), None);
+        repairing.queue.copying(chunk, source, target, now.0);
+        let done = |repairing: &Repairing| match repairing.queue.get(chunk).unwrap().work {
+            Work::Copying { done, .. } => done,
+            _ => panic!(),
+        };
+        repairing.copied_so_far(cancelled, chunk, 90, now);
+        assert_eq!(done(&repairing), 0);
+        repairing.copied_so_far(target, chunk, 40, now);
+        assert_eq!(done(&repairing), 40);
+    }
+}

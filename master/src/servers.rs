@@ -137,10 +137,15 @@ impl Servers {
         row.map_or(0, |row| row.maintenance_until_ms.saturating_sub(self.elapsed_ms))
     }
 
-    /// Nobody is surprised that the server is not there.
+    /// Nobody is surprised that the server is not there. A graceful stop does not end a drain for a maintenance: it goes on
+    /// from other replicas.
     #[must_use]
     pub fn is_expected_away(&self, server: ServerId) -> bool {
-        matches!(self.wish(server), ServerWish::Maintenance | ServerWish::Decommissioned)
+        match self.wish(server) {
+            ServerWish::Maintenance | ServerWish::Decommissioned => true,
+            ServerWish::Draining => self.detector.has_stopped(server),
+            ServerWish::Active => false,
+        }
     }
 
     /// A server's failure domain.

@@ -67,6 +67,37 @@ fn bad_flags_and_configuration_are_usage_errors() {
 }
 
 #[test]
+fn more_copies_than_servers_are_warned_of_and_a_put_that_waits_for_servers_says_so_soon() {
+    let mut cluster = Cluster::start(&Options::default());
+    cluster.put("/file", &[], b"x");
+    let set = cluster.quarry(&["set-replicas", "5", "/file"]);
+    assert!(set.code == 0 && set.stderr.contains("5 copies are wanted, and 3 chunkservers take part"), "{set:?}");
+    let set = cluster.quarry(&["settings", "min-replicas=4", "default-replicas=4"]);
+    assert!(set.code == 0 && set.stderr.contains("min-replicas is 4, and 3 chunkservers take part"), "{set:?}");
+    let address = cluster.servers[0].address.clone();
+    let put = cli::run_with_input(&cluster.master.address, &["put", "--timeout", "4s", "-", "/refused"], b"x");
+    assert!(put.code != 0 && put.stderr.contains("warning: writes are refused: 3 chunkservers"), "{put:?}");
+    cluster.set(&["min-replicas=2", "default-replicas=3"]);
+    let drained = cluster.quarry(&["drain", "--no-wait", &address]);
+    let warned = format!("without {address} 2 chunkservers take part, and default-replicas is 3");
+    assert!(drained.code == 0 && drained.stderr.contains(&warned), "{drained:?}");
+    assert_healthy(&mut cluster);
+}
+
+#[test]
+fn a_tree_is_put_into_the_root() {
+    let cluster = Cluster::start(&Options::default());
+    let tree = cluster.path("tree");
+    std::fs::create_dir_all(tree.join("below")).expect("a temporary directory");
+    std::fs::write(tree.join("below/file"), b"in it").expect("a temporary file");
+    let named = |end: &str| format!("{}{end}", tree.to_str().expect("text"));
+    cluster.quarry(&["put", "-r", &named("/."), "/"]).ok();
+    assert_eq!(cluster.quarry(&["cat", "/below/file"]).ok(), b"in it");
+    cluster.quarry(&["put", "-r", &named(""), "/"]).ok();
+    assert_eq!(cluster.quarry(&["cat", "/tree/below/file"]).ok(), b"in it");
+}
+
+#[test]
 fn random_bytes_and_cut_frames_on_every_port_harm_nobody() {
     let mut cluster = Cluster::start(&Options::default());
     let seed = data::seed("QUARRY_GARBAGE_SEED", 11);

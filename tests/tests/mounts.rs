@@ -36,10 +36,10 @@ fn chunks_in(dir: &Path) -> BTreeSet<u64> {
     files.filter_map(|file| u64::from_str_radix(file.path().file_stem()?.to_str()?, 16).ok()).collect()
 }
 
-/// The chunks that were copied.
-fn copied(cluster: &Cluster) -> BTreeSet<u64> {
+/// The chunks that were copied, after so many copies.
+fn copied(cluster: &Cluster, after: usize) -> BTreeSet<u64> {
     let chunk = |line: &String| line.split("chunk=").nth(1)?.split(' ').next()?.trim_start_matches('c').parse().ok();
-    cluster.logged("copy starts").iter().filter_map(chunk).collect()
+    cluster.logged("copy starts").iter().skip(after).filter_map(chunk).collect()
 }
 
 /// What `status` says of a data directory of the first server.
@@ -50,8 +50,15 @@ fn disk(cluster: &Cluster, at: &Path) -> serde_json::Value {
     disks.into_iter().find(|disk| disk["path"] == at).expect("every directory is shown")
 }
 
-/// A cluster with files, whose first server has a second directory there; the chunks in that.
-fn filled(second: &Mount) -> (Cluster, BTreeSet<u64>) {
+/// What a cluster's second directory held.
+struct Held {
+    chunks: BTreeSet<u64>,
+    /// Copies that were made before.
+    copies: usize,
+}
+
+/// A cluster with files, whose first server has a second directory there.
+fn filled(second: &Mount) -> (Cluster, Held) {
     let size = CAPACITY.to_string();
     let extra = ["--data", second.at.to_str().expect("text"), "--capacity", &size];
     let cluster = Cluster::start(&Options {
@@ -63,13 +70,15 @@ fn filled(second: &Mount) -> (Cluster, BTreeSet<u64>) {
         ..Options::default()
     });
     (0..FILES).for_each(|seed| cluster.put(&name(seed), &[], &content(seed)));
-    let on_second = chunks_in(&second.at);
-    assert!(!on_second.is_empty() && !chunks_in(&cluster.servers[0].data).is_empty(), "both directories are used");
-    (cluster, on_second)
+    let names: Vec<String> = (0..FILES).map(name).collect();
+    let _placed = cluster.wait_whole(&names, LIMIT);
+    let (chunks, copies) = (chunks_in(&second.at), cluster.logged("copy starts").len());
+    assert!(!chunks.is_empty() && !chunks_in(&cluster.servers[0].data).is_empty(), "both directories are used");
+    (cluster, Held { chunks, copies })
 }
 
 /// Waits until all is whole again after the second directory went.
-fn wait_repaired(cluster: &mut Cluster, second: &Mount, on_second: &BTreeSet<u64>) {
+fn wait_repaired(cluster: &mut Cluster, second: &Mount, held: &Held) {
     let why = wait::until("the disk to show as failed", LIMIT, || match disk(cluster, &second.at) {
         disk if disk["failed"] == true => Ok(disk["reason"].to_string()),
         disk => Err(disk.to_string()),
@@ -80,7 +89,7 @@ fn wait_repaired(cluster: &mut Cluster, second: &Mount, on_second: &BTreeSet<u64
         let placed = cluster.wait_whole(&names, LIMIT);
         if placed.iter().all(|servers| servers.len() == 3) { Ok(()) } else { Err(format!("{placed:?}")) }
     });
-    assert_eq!(&copied(cluster), on_second, "what was on the disk is copied, and nothing else");
+    assert_eq!(copied(cluster, held.copies), held.chunks, "what was on the disk is copied, and nothing else");
     cluster.wait_state(0, "alive", LIMIT);
     check(cluster, FILES);
     assert!(cluster.servers[0].process().running());
@@ -107,9 +116,9 @@ fn a_disk_that_is_unmounted_costs_only_its_chunks_and_an_empty_one_takes_its_pla
         Ok(mount) => mount,
         Err(why) => return skipped("a disk that is unmounted", &why),
     };
-    let (mut cluster, on_second) = filled(&second);
+    let (mut cluster, held) = filled(&second);
     second.take_away().expect("it is mounted");
-    wait_repaired(&mut cluster, &second, &on_second);
+    wait_repaired(&mut cluster, &second, &held);
     let below: Vec<_> = fs::read_dir(&second.at).expect("the directory that it was mounted on").flatten().collect();
     assert!(below.is_empty(), "nothing is written where the disk was: {below:?}");
     second.mount_memory(SIZE).expect("it worked before");
@@ -122,9 +131,9 @@ fn a_disk_that_can_only_be_read_any_more_costs_only_its_chunks_and_an_empty_one_
         Ok(mount) => mount,
         Err(why) => return skipped("a disk that fails and can only be read any more", &why),
     };
-    let (mut cluster, on_second) = filled(&second);
+    let (mut cluster, held) = filled(&second);
     second.abort().expect("an ext4 can be aborted");
-    wait_repaired(&mut cluster, &second, &on_second);
+    wait_repaired(&mut cluster, &second, &held);
     second.take_away().expect("it is mounted");
     second.mount_memory(SIZE).expect("it worked before");
     wait_used(&mut cluster, &second);

@@ -27,6 +27,11 @@ fn fill(cluster: &Cluster, prefix: &str, files: u64, replicas: &str) -> Vec<Stri
         cluster.put(name, &["--replicas", replicas], &content(seed));
     }
     cluster.wait_reported();
+    // A put on a busy machine may find fewer servers or racks than it wants; that is copied before the test begins.
+    wait::until("every chunk to be as it should be", LIMIT, || match cluster.repairs() {
+        rows if rows.is_empty() => Ok(()),
+        rows => Err(format!("{rows:?}")),
+    });
     names
 }
 
@@ -47,8 +52,12 @@ fn only_on(cluster: &Cluster, server: usize) -> (String, u64) {
     found.expect("every server gets chunks")
 }
 
-fn copies(cluster: &Cluster) -> Vec<String> {
-    cluster.logged("copy starts")
+/// The copies of these files' chunks that were begun so far.
+fn copies(cluster: &Cluster, names: &[String]) -> Vec<String> {
+    let chunks: Vec<String> = names.iter().map(|name| format!("chunk=c{} ", chunk_of(cluster, name))).collect();
+    let mut lines = cluster.logged("copy starts");
+    lines.retain(|line| chunks.iter().any(|chunk| line.contains(chunk)));
+    lines
 }
 
 /// What the master thought of a server, from line to line of its log.
@@ -81,6 +90,7 @@ fn who_is_cut_off_from_the_master_only_serves_reads_and_is_not_repaired_before_i
     let id = id_of(&cluster, cut_off);
     let names = fill(&cluster, "f", 12, "3");
     let (only, seed) = only_on(&cluster, cut_off);
+    let copied = copies(&cluster, &names);
 
     namespace.cut(master).expect("it worked before");
     wait::until("a silence long enough to be dead three times over", LIMIT, || {
@@ -96,7 +106,7 @@ fn who_is_cut_off_from_the_master_only_serves_reads_and_is_not_repaired_before_i
     assert_eq!(cluster.state_of(cut_off), "partitioned");
     namespace.mend().expect("it worked before");
     cluster.wait_state(cut_off, "alive", LIMIT);
-    assert_eq!(copies(&cluster), [""; 0]);
+    assert_eq!(copies(&cluster, &names), copied);
     assert_eq!(verdicts(&cluster, &id).iter().filter(|word| *word == "dead").count(), 0);
 
     cluster.set(&["partitioned-limit=8s"]);
@@ -113,7 +123,7 @@ fn who_is_cut_off_from_the_master_only_serves_reads_and_is_not_repaired_before_i
         totals if totals["missing"] == 1 => Ok(()),
         totals => Err(totals.to_string()),
     });
-    assert!(!copies(&cluster).is_empty());
+    assert!(copies(&cluster, &names).len() > copied.len());
     namespace.mend().expect("it worked before");
     cluster.wait_state(cut_off, "alive", LIMIT);
     assert!(cluster.quarry(&["cat", &only]).ok() == content(seed), "what it has was only away");
@@ -125,6 +135,7 @@ fn a_rack_that_goes_at_once_is_not_copied_but_what_has_one_replica_left_is_until
     let mut cluster = Cluster::start(&options(6, 3, &["repair-delay=5s"]));
     let rack = [0, 3];
     let (three, two) = (fill(&cluster, "three", 12, "3"), fill(&cluster, "two", 12, "2"));
+    let copied = copies(&cluster, &three);
     let hit = |names: &[String]| names.iter().filter(|n| cluster.placed(n)[0].iter().any(|s| rack.contains(s))).count();
     assert_eq!(hit(&three), three.len(), "a replica on each rack");
     assert!(hit(&two) > 0);
@@ -148,9 +159,7 @@ fn a_rack_that_goes_at_once_is_not_copied_but_what_has_one_replica_left_is_until
         assert_eq!((row["state"].as_str(), row["good"].as_u64()), (Some("held"), Some(2)), "{row}");
         assert!(row["reason"].to_string().contains("all 2 chunkservers of rack r0 went at once"), "{row}");
     }
-    let pairs: Vec<String> = two.iter().map(|name| format!("chunk=c{} ", chunk_of(&cluster, name))).collect();
-    let copied = copies(&cluster);
-    assert!(copied.iter().all(|line| pairs.iter().any(|chunk| line.contains(chunk))), "{copied:?}");
+    assert_eq!(copies(&cluster, &three), copied);
     let said = [
         cluster.quarry(&["status"]).text(),
         cluster.quarry(&["repairs"]).text(),
@@ -177,6 +186,7 @@ const STOPPED: Duration = Duration::from_secs(20);
 fn s10_the_time_in_which_the_master_was_stopped_speaks_against_no_chunkserver() {
     let mut cluster = Cluster::start(&options(4, 4, &["repair-delay=0s"]));
     let names = fill(&cluster, "f", 12, "3");
+    let copied = copies(&cluster, &names);
     let before = cluster.logged("chunkserver's state").len();
     cluster.master.process().signal(Signal::SIGSTOP);
     // What passes is what is tested.
@@ -191,7 +201,7 @@ fn s10_the_time_in_which_the_master_was_stopped_speaks_against_no_chunkserver() 
     let since = cluster.logged("chunkserver's state").split_off(before);
     let bad = |line: &&String| line.contains("to=\"dead\"") || line.contains("to=\"partitioned\"");
     assert_eq!(since.iter().filter(bad).count(), 0, "{ids:?}: {since:?}");
-    assert_eq!(copies(&cluster), [""; 0]);
+    assert_eq!(copies(&cluster, &names), copied);
 }
 
 #[test]
@@ -204,7 +214,8 @@ fn a_stopped_chunkserver_whose_kernel_still_takes_connections_is_dead_and_not_pa
     cluster.wait_state(0, "dead", LIMIT);
     let placed = cluster.wait_whole(&names, LIMIT);
     assert!(placed.iter().all(|servers| servers.len() == 3 && !servers.contains(&0)), "{placed:?}");
-    assert_eq!(verdicts(&cluster, &id).split_off(before), ["suspect", "dead"]);
+    let verdicts = verdicts(&cluster, &id).split_off(before);
+    assert!(verdicts.ends_with(&["dead".into()]) && !verdicts.contains(&"partitioned".into()), "{verdicts:?}");
     check(&cluster, &names);
     cluster.servers[0].process().signal(Signal::SIGCONT);
     cluster.wait_state(0, "alive", LIMIT);

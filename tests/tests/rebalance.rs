@@ -138,18 +138,20 @@ fn uneven(files: u64) -> Cluster {
 #[test]
 fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_stopped() {
     const SOME: u64 = 18;
-    let cluster = uneven(SOME);
-    let where_all_are = || (0..SOME).map(|file| holders(&cluster, &format!("/{file}"))).collect::<Vec<_>>();
-    let before = where_all_are();
-    let nothing_moves = || {
-        let (until, copied, placed) = (Instant::now() + WATCHED / 2, copies(&cluster), where_all_are());
+    let mut cluster = uneven(SOME);
+    let where_all_are =
+        |cluster: &Cluster| (0..SOME).map(|file| holders(cluster, &format!("/{file}"))).collect::<Vec<_>>();
+    let before = where_all_are(&cluster);
+    let nothing_moves = |cluster: &Cluster| {
+        let (until, copied, placed) = (Instant::now() + WATCHED / 2, copies(cluster), where_all_are(cluster));
         while Instant::now() < until {
-            assert_eq!((copies(&cluster), where_all_are()), (copied, placed.clone()));
+            assert_eq!((copies(cluster), where_all_are(cluster)), (copied, placed.clone()));
         }
     };
+    let fourth = cluster.servers[3].address.clone();
     let of_fourth = |reply: &serde_json::Value, what: &str| {
         let servers = reply["servers"].as_array().cloned().expect("servers");
-        let fourth = servers.iter().find(|s| s["address"] == cluster.servers[3].address.as_str()).cloned();
+        let fourth = servers.iter().find(|s| s["address"] == fourth.as_str()).cloned();
         fourth.expect("the fourth is one of them")[what].as_u64().expect("a number")
     };
 
@@ -162,23 +164,40 @@ fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_st
     assert!(of_fourth(&planned, "planned_bytes") > of_fourth(&planned, "used_bytes") + 2 * FILE as u64, "{planned}");
     let said = cluster.quarry(&["rebalance", "--dry-run"]).text();
     assert!(said.contains("would even it out") && said.contains("`balance-automatic` is 0"), "{said}");
-    nothing_moves();
-    assert_eq!((copies(&cluster), where_all_are()), (0, before));
+    nothing_moves(&cluster);
+    assert_eq!((copies(&cluster), where_all_are(&cluster)), (0, before));
 
     // So slowly that it is far from its end for minutes.
-    cluster.set(&["repair-rate=100kB/s"]);
+    cluster.set(&["repair-rate=100kB/s", "balance-automatic=1"]);
     assert_eq!(cluster.quarry(&["rebalance", "--no-wait", "--json"]).json()["running"], true);
     wait::until("a copy", PATIENCE, || if copies(&cluster) > 0 { Ok(()) } else { Err("none".into()) });
     let stopped = cluster.quarry(&["rebalance", "--stop", "--json"]).json();
+    let said = stopped["reason"].as_str().unwrap_or_default();
     assert_eq!(stopped["running"], false);
+    assert!(said.contains("an operator ended it") && said.contains("`quarry settings balance-automatic=1`"), "{said}");
     wait::until("nothing to be under way", PATIENCE, || match cluster.repairs() {
         rows if rows.is_empty() => Ok(()),
         rows => Err(format!("{rows:?}")),
     });
-    cluster.set(&["repair-rate=1GB/s", "balance-automatic=1"]);
-    nothing_moves();
+    cluster.set(&["repair-rate=1GB/s"]);
+    nothing_moves(&cluster);
     let said = cluster.quarry(&["rebalance", "--dry-run"]).text();
     assert!(said.contains("an operator ended it"), "{said}");
+    let said = cluster.quarry(&["rebalance", "--stop"]).text();
+    assert!(said.contains("nothing was under way; automatic balancing is off (`balance-automatic` is 0)"), "{said}");
+
+    cluster.master.kill();
+    cluster.master.restart();
+    cluster.wait_alive(4);
+    let copied = copies(&cluster);
+    wait::until("servers that reported", PATIENCE, || {
+        let plan = cluster.quarry(&["rebalance", "--dry-run", "--json"]).json();
+        if plan["moves_left"].as_u64().is_some_and(|moves| moves > 2) { Ok(()) } else { Err(plan.to_string()) }
+    });
+    nothing_moves(&cluster);
+    assert_eq!(copies(&cluster), copied);
+    let notices = cluster.status()["notices"].to_string();
+    assert!(notices.contains("as `quarry rebalance --stop` sets it"), "{notices}");
     assert!(off_the_mean(&fills(&cluster)) > 5.0);
 
     let done = cluster.quarry(&["rebalance", "--json"]).json();

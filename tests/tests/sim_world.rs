@@ -3,13 +3,16 @@
 //!
 //! The put is the least that must hold. In the chaos two workers and a writer that dies again and again put, grow, append,
 //! rename, remove and get files while power fails, processes die, disks stop and links break; what was acknowledged is
-//! checked at the end. Every seed runs twice, each time in a process of its own, and both traces must be the same.
+//! checked at the end. In the chaos of repair there are racks, longer absences, replicas that rot, disks that take their
+//! time, leaders that change while commands are on their way, and an operator; every removal of a replica is compared with
+//! the disks when it happens (`sim/books.rs`), and in the end everything must be where it should be (`sim/settled.rs`).
+//! Every seed runs twice, each time in a process of its own, and both traces must be the same.
 //!
 //! | variable | means | default |
 //! |---|---|---|
 //! | `QUARRY_SIM_SEED` | the first seed | 7 |
 //! | `QUARRY_SIM_SEEDS` | how many seeds, counted up from there | few |
-//! | `QUARRY_SIM_TRACE` | where `one_put` and `one_chaos`, run by themselves, leave their trace | nowhere |
+//! | `QUARRY_SIM_TRACE` | where `one_put` and the like, run by themselves, leave their trace | nowhere |
 
 mod sim;
 
@@ -86,7 +89,7 @@ fn s1_what_was_acknowledged_survives_whatever_fails() {
 #[test]
 fn s7_no_drop_is_one_too_many_and_in_the_end_everything_is_where_it_should_be() {
     let mut cancelled = 0;
-    for seed in seeds(3) {
+    for seed in seeds(2) {
         let trace = run_twice("one_repair_chaos", seed);
         cancelled += trace.lines().filter(|line| line.contains("is not needed any more and is cancelled")).count();
     }

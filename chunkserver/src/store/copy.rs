@@ -16,7 +16,10 @@ use quarry_chunkserver_core::{
     layout::{Header, file_bytes},
     record::ReplicaRecord,
 };
-use quarry_types::{ChunkId, ChunkSums, Crc32, ErrorCode, Leadership, Receipt, ReplicaState, limits::BLOCK_BYTES};
+use quarry_types::{
+    ChunkId, ChunkSums, Crc32, ErrorCode, Leadership, Receipt, ReplicaState,
+    limits::{self, BLOCK_BYTES},
+};
 
 use super::{
     StoreError,
@@ -29,7 +32,7 @@ use super::{
 };
 
 /// Copies under way at once; further ones are refused as busy.
-pub const COPIES_MAX: usize = 8;
+pub const COPIES_MAX: usize = limits::COPIES_PER_SERVER;
 /// How the name of a file that receives a copy ends.
 const SUFFIX: &str = "copy";
 

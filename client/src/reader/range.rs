@@ -46,6 +46,14 @@ pub(super) struct RangeReader {
     attended: Instant,
 }
 
+/// How a replica ended before the end of a range. It may have sent less than it says it has.
+fn ended_early(readable: u64, sent: u64, needed: u64) -> String {
+    if readable < needed {
+        return format!("has {readable} readable bytes of the chunk, {needed} are needed");
+    }
+    format!("stopped at byte {sent} of the chunk, {needed} are needed, although it says that {readable} are readable")
+}
+
 impl RangeReader {
     /// Reads `from..to` of `chunk`.
     pub(super) fn new(file: &Arc<Opened>, chunk: ChunkInfo, from: u64, to: u64) -> Self {
@@ -117,7 +125,7 @@ impl RangeReader {
                 // A sealed replica that ends early is wrong; of an open one other members may have more.
                 let code =
                     if self.chunk.state == ChunkState::Open { ErrorCode::Unavailable } else { ErrorCode::Corrupt };
-                let message = format!("has {readable} readable bytes of the chunk, {} are needed", self.to);
+                let message = ended_early(readable, self.received, self.to);
                 self.failed(server, WireError::new(code, message));
                 Ok(())
             }
@@ -281,5 +289,17 @@ impl RangeReader {
         let ChunkInfo { id, offset, .. } = &self.chunk;
         let doing = format!("reading {}", self.file.info.path);
         ClientError::new(code, doing, format!("chunk {id} (at file offset {offset}): {what}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_stops_early_is_not_said_to_lack_what_it_has() {
+        assert_eq!(ended_early(5, 5, 7400), "has 5 readable bytes of the chunk, 7400 are needed");
+        let said = ended_early(7400, 0, 7400);
+        assert!(said.contains("stopped at byte 0") && said.contains("although"), "{said}");
     }
 }

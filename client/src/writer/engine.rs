@@ -347,7 +347,10 @@ impl Engine {
         let sealed = self.seal_at_master(permit.chunk, false).await?;
         let before = self.window.start();
         self.go_on_from(&permit, sums, &sealed)?;
-        if self.window.start() == before {
+        if self.window.retained() == 0 {
+            // Nothing waits to move on, so nothing counts as not moving, however long the writer is idle now.
+            (self.failing_since, self.backoff) = (None, Backoff::default());
+        } else if self.window.start() == before {
             let pause = self.backoff.pause(self.shared.world.random.next_u64());
             self.shared.world.clock.sleep(pause).await;
         }

@@ -11,7 +11,7 @@
 //! | [`net`] | [`SimNet`]: TCP by turmoil | what the test tells turmoil to do |
 //! | [`clock`] | [`SimClock`]: tokio's paused time | wall clocks that differ between machines |
 //! | [`random`] | [`SimRandom`]: ChaCha8 from a seed | nothing |
-//! | [`blocking`] | [`InlineBlocking`]: the caller's own thread | nothing |
+//! | [`blocking`] | [`InlineBlocking`]: the caller's own thread; [`LateBlocking`]: later | it takes its time |
 //! | [`machine`] | [`SimMachine`]: all of them for one host, boot after boot | its power |
 //!
 //! This crate must not know chunks, files, servers or any protocol.
@@ -24,7 +24,7 @@ pub mod machine;
 pub mod net;
 pub mod random;
 
-pub use blocking::InlineBlocking;
+pub use blocking::{InlineBlocking, LateBlocking};
 pub use clock::SimClock;
 pub use disk::{DiskOp, Injected, SimDisk, Synced};
 pub use kv::{HOUSEKEEPING, SimKvFactory};

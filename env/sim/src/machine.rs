@@ -7,7 +7,7 @@ use std::sync::{
 
 use quarry_env::World;
 
-use crate::{InlineBlocking, SimClock, SimDisk, SimKvFactory, SimNet, SimRandom};
+use crate::{LateBlocking, SimClock, SimDisk, SimKvFactory, SimNet, SimRandom};
 
 /// One machine of a simulated cluster. Cheap to clone; clones are the same machine.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct SimMachine {
     boots: Arc<AtomicU64>,
     losses: Arc<AtomicU64>,
     skew_ms: Arc<AtomicI64>,
+    late_ms: Arc<AtomicU64>,
 }
 
 impl SimMachine {
@@ -31,6 +32,7 @@ impl SimMachine {
             boots: Arc::default(),
             losses: Arc::default(),
             skew_ms: Arc::default(),
+            late_ms: Arc::default(),
         }
     }
 
@@ -52,7 +54,10 @@ impl SimMachine {
             kv: Arc::new(SimKvFactory::new(Arc::clone(&disk))),
             disk,
             random: Arc::new(SimRandom::of(self.seed, &self.name, boot)),
-            blocking: Arc::new(InlineBlocking),
+            blocking: Arc::new(LateBlocking::new(
+                Arc::clone(&self.late_ms),
+                SimRandom::of(self.seed, &format!("{}, late jobs", self.name), boot),
+            )),
         }
     }
 
@@ -68,6 +73,11 @@ impl SimMachine {
         let loss = self.losses.fetch_add(1, Ordering::Relaxed);
         let mut seed = crate::random::derived(self.seed, &self.name, u64::MAX - loss);
         self.disk.power_loss(rand::RngCore::next_u64(&mut seed));
+    }
+
+    /// Lets blocking work of its processes wait for less than so long before it is done; with 0 it is done at once.
+    pub fn set_late_ms(&self, late_ms: u64) {
+        self.late_ms.store(late_ms, Ordering::Relaxed);
     }
 
     /// Sets how far this machine's wall clock is off.

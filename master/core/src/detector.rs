@@ -229,6 +229,12 @@ impl Detector {
         }
     }
 
+    /// Whether the server stopped on purpose, and did not beat since.
+    #[must_use]
+    pub fn has_stopped(&self, server: ServerId) -> bool {
+        self.servers.get(&server).is_some_and(|watched| watched.stopped)
+    }
+
     /// Servers that are to be looked for now, and by whom: some of those that are alive, drawn by `chance`. They count as
     /// asked.
     pub fn searches(&mut self, now: Duration, chance: u64) -> Vec<Search> {

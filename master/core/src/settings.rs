@@ -5,7 +5,7 @@ mod text;
 
 use std::time::Duration;
 
-use quarry_types::limits::{READER_GRACE, REPLICAS_DEFAULT, REPLICAS_MAX, REPLICAS_MIN};
+use quarry_types::limits::{COPIES_PER_SERVER, READER_GRACE, REPLICAS_DEFAULT, REPLICAS_MAX, REPLICAS_MIN};
 pub use text::{parse, range, show};
 
 use crate::command::{Knob, Settings};
@@ -85,7 +85,7 @@ table! {
         "how long a replica that failed a check is kept after its chunk has all replicas again";
     REPAIR_DELAY = "repair-delay", Millis, 0, DAY, 10 * SECOND,
         "how long a chunk that misses one replica waits before it is repaired";
-    REPAIR_IN = "repair-in", Count, 1, 64, 2, "copies to one server at the same time";
+    REPAIR_IN = "repair-in", Count, 1, COPIES_PER_SERVER as u64, 2, "copies to one server at the same time";
     REPAIR_OUT = "repair-out", Count, 1, 64, 4, "copies from one server at the same time";
     REPAIR_RATE = "repair-rate", BytesPerSecond, MB / 10, 100_000 * MB, 50 * MB,
         "bytes per second copied to one server, and from one; twice that for chunks with one replica left";

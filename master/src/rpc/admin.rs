@@ -6,7 +6,7 @@ use quarry_proto::{
 use quarry_types::{ChunkId, ErrorCode};
 use tonic::{Request, Response, Status};
 
-use super::{answer, span};
+use super::{answer, carry_through, span};
 use crate::{error::fault, service::Service};
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -64,10 +64,11 @@ impl Admin for AdminRpc {
     }
 
     async fn set_server(&self, request: Request<v1::SetServerRequest>) -> Reply<v1::SetServerReply> {
-        answer(span("set_server", &request), async {
+        let service = self.service.clone();
+        carry_through(span("set_server", &request), async move {
             let request = request.into_inner();
             let (server, wish) = (convert::server(&request.server, "server")?, wish(request.wish)?);
-            let progress = self.service.set_server(server, wish, request.for_ms).await?;
+            let progress = service.set_server(server, wish, request.for_ms).await?;
             Ok(v1::SetServerReply { progress: Some(progress) })
         })
         .await
@@ -85,8 +86,8 @@ impl Admin for AdminRpc {
     }
 
     async fn rebalance(&self, request: Request<v1::RebalanceRequest>) -> Reply<v1::RebalanceReply> {
-        let span = span("rebalance", &request);
-        answer(span, self.service.rebalance(request.into_inner())).await
+        let service = self.service.clone();
+        carry_through(span("rebalance", &request), async move { service.rebalance(request.into_inner()).await }).await
     }
 
     async fn get_settings(&self, request: Request<v1::GetSettingsRequest>) -> Reply<v1::SettingsReply> {

@@ -11,7 +11,7 @@ use quarry_types::{ChunkId, Crc32, InodeId, LeaseId, ServerId, SessionId};
 use tonic::{Request, Response, Status};
 
 use super::{
-    answer,
+    answer, carry_through,
     decode::{chunk_ref, create_mode, file, op},
     span,
 };
@@ -127,7 +127,8 @@ impl Namespace for NamespaceRpc {
 
     async fn add_chunk(&self, request: Request<v1::AddChunkRequest>) -> Reply<v1::AddChunkReply> {
         let span = span("add_chunk", &request);
-        answer(span, async {
+        let service = self.service.clone();
+        carry_through(span, async move {
             let request = request.into_inner();
             let avoid = request.avoid.iter().map(|server| convert::server(server, "avoid"));
             let call = AddChunkCall {
@@ -139,7 +140,7 @@ impl Namespace for NamespaceRpc {
                 seals: request.seals,
                 avoid: avoid.collect::<Result<Vec<ServerId>, WireError>>()?,
             };
-            self.service.add_chunk(call).await
+            service.add_chunk(call).await
         })
         .await
     }
@@ -147,7 +148,8 @@ impl Namespace for NamespaceRpc {
     async fn seal_chunk(&self, request: Request<v1::SealChunkRequest>) -> Reply<v1::SealChunkReply> {
         let span = span("seal_chunk", &request);
         let deadline = grpc_deadline(request.metadata());
-        answer(span, async {
+        let service = self.service.clone();
+        carry_through(span, async move {
             let request = request.into_inner();
             let call = SealChunkCall {
                 op: op(request.op)?,
@@ -157,7 +159,7 @@ impl Namespace for NamespaceRpc {
                 deadline,
                 durable: request.durable,
             };
-            let sealed = self.service.seal_chunk(call).await?;
+            let sealed = service.seal_chunk(call).await?;
             Ok(v1::SealChunkReply { length: sealed.length, crc: sealed.crc.0, replicas: sealed.replicas })
         })
         .await
@@ -166,7 +168,8 @@ impl Namespace for NamespaceRpc {
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Reply<v1::CompleteReply> {
         let span = span("complete", &request);
         let deadline = grpc_deadline(request.metadata());
-        answer(span, async {
+        let service = self.service.clone();
+        carry_through(span, async move {
             let request = request.into_inner();
             let complete = Complete {
                 inode: InodeId(request.inode),
@@ -177,7 +180,7 @@ impl Namespace for NamespaceRpc {
                 seals: Vec::new(),
             };
             let call = CompleteCall { op: op(request.op)?, complete, seals: request.seals, deadline };
-            let done = self.service.complete(call).await?;
+            let done = service.complete(call).await?;
             Ok(v1::CompleteReply {
                 file: Some(file(done.file)),
                 fewest_replicas: done.fewest_replicas,

@@ -62,7 +62,7 @@ impl Service {
             format!("replica on {} ({address}, rack {}): {quality}, {health}{marks}", holder.server, holder.rack)
         }));
         facts.extend(cluster.brake.iter().cloned());
-        let (verdict, remedy) = verdict(&soft, &explanation.decision);
+        let (verdict, remedy) = verdict(&soft, &explanation.decision, &explanation.need);
         let entry = soft.repairing.queue.get(chunk);
         Ok(v1::ExplainReply {
             verdict,
@@ -163,19 +163,25 @@ fn wanted(need: &Need, length: u64) -> String {
     )
 }
 
-fn verdict(soft: &Soft, decision: &Decision) -> (String, String) {
+fn verdict(soft: &Soft, decision: &Decision, need: &Need) -> (String, String) {
     match decision {
         Decision::Nothing => ("nothing: it is as it should be".into(), String::new()),
         Decision::Copy { target, sources, urgent } => {
             let from: Vec<&str> = sources.iter().map(|s| soft.servers.address(*s)).collect();
-            let rate = if *urgent { ", at twice the rate: one replica is left" } else { "" };
+            let rate = match (*urgent, need.good) {
+                (false, _) => "",
+                (true, 0) => {
+                    ", at twice the rate: no good replica is left, and it is put together from what can be read"
+                }
+                (true, _) => ", at twice the rate: one good replica is left",
+            };
             (format!("copy it to {} from {}{rate}", soft.servers.address(*target), from.join(", ")), String::new())
         }
         Decision::Drop { server, bad } => {
             let what = if *bad { "bad" } else { "surplus" };
             (format!("drop the {what} replica on {}", soft.servers.address(*server)), String::new())
         }
-        Decision::Wait(reason) => (format!("wait: {reason}"), reason.remedy().into()),
+        Decision::Wait(reason) => (format!("wait: {reason}"), reason.remedy()),
     }
 }
 
@@ -256,5 +262,26 @@ fn candidate(soft: &Soft, explained: &Explained, chosen: bool) -> v1::CandidateE
         score: explained.score,
         verdict,
         chosen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_types::ClusterKey;
+
+    use super::*;
+
+    #[test]
+    fn that_one_replica_is_left_is_said_only_when_it_is() {
+        let soft = Soft::new(ClusterKey::new([7; 32]));
+        let said = |good, urgent| {
+            let (target, source) = (ServerId::from_random(1), ServerId::from_random(2));
+            let copy = Decision::Copy { target, sources: vec![source], urgent };
+            verdict(&soft, &copy, &Need { wanted: 3, good, missing: 3 - good, ..Need::default() }).0
+        };
+        assert!(said(1, true).contains("one good replica is left"));
+        let none = said(0, true);
+        assert!(none.contains("no good replica is left") && none.contains("what can be read"), "{none}");
+        assert!(!said(2, false).contains("left"));
     }
 }

@@ -121,10 +121,10 @@ impl Link {
 
     async fn beat(&self, beat: &v1::Beat) -> bool {
         let known = {
-            let now = self.shared.now().0;
+            let now = self.shared.now();
             let mut soft = self.leading.soft();
             for copy in &beat.copies {
-                soft.repairing.queue.progress(ChunkId(copy.chunk), copy.bytes_done, now);
+                soft.repairing.copied_so_far(self.server, ChunkId(copy.chunk), copy.bytes_done, now);
             }
             let held = soft.locations.sums(self.server);
             let known = soft.servers.beat(self.server, beat, held, self.shared.now());

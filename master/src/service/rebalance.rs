@@ -3,7 +3,7 @@
 use quarry_env::Instant;
 use quarry_master_core::{
     balance::{Fill, Limits, Plan, trigger},
-    command::Settings,
+    command::{Kind, PutSettings, Settings},
     query,
     settings::BALANCE_AUTOMATIC,
 };
@@ -14,7 +14,7 @@ use super::Service;
 use crate::{
     balancing::{Run, fills},
     error::{Fault, fault},
-    shared::Soft,
+    shared::{Leading, Soft},
 };
 
 impl Service {
@@ -24,29 +24,67 @@ impl Service {
             return Err(fault(ErrorCode::InvalidArgument, "a dry run stops nothing; ask for one of the two"));
         }
         let leading = self.shared.leading()?;
+        if request.stop {
+            return self.stop_balancing(&leading).await;
+        }
         let settings = self.shared.peek(query::settings).await?;
-        let (mut reply, plan, fills) = {
+        let planned = {
             let (mut soft, now) = (leading.soft(), self.shared.now());
-            if request.stop {
-                stop(&mut soft);
-            } else if !request.dry_run {
+            if !request.dry_run {
                 begin(&mut soft, &settings, now);
             }
-            reply(&soft, &settings, now)
+            planned(&soft, &settings, now)
         };
-        let outcome = plan.outcome(&fills);
-        for (server, fill) in reply.servers.iter_mut().zip(&fills) {
-            server.planned_bytes = outcome.get(&fill.server).copied().unwrap_or(fill.used);
+        Ok(planned.reply())
+    }
+
+    /// Ends balancing, and lets none begin by itself: that is committed, so that it outlasts this leadership.
+    async fn stop_balancing(&self, leading: &Leading) -> Result<v1::RebalanceReply, Fault> {
+        let _one_at_a_time = self.changing_settings.lock().await;
+        let mut settings = self.shared.read(query::settings).await?;
+        let automatic = settings.get(&BALANCE_AUTOMATIC) != 0;
+        if automatic {
+            settings.set(&BALANCE_AUTOMATIC, 0);
+            self.shared.propose(Kind::PutSettings(PutSettings { settings: settings.clone() })).await?;
         }
-        Ok(reply)
+        let (ran, planned) = {
+            let (mut soft, now) = (leading.soft(), self.shared.now());
+            (stop(&mut soft), planned(&soft, &settings, now))
+        };
+        Ok(v1::RebalanceReply { reason: stopped(ran, automatic), ..planned.reply() })
     }
 }
 
-fn stop(soft: &mut Soft) {
+/// Whether anything was under way.
+fn stop(soft: &mut Soft) -> bool {
     tracing::info!("an operator ends balancing");
+    let balancing = &soft.repairing.balancing;
+    let ran = balancing.run.is_some() || balancing.moves().next().is_some();
     soft.give_up_moves(|_, _, _, _| true);
     soft.repairing.balancing.stopped = true;
-    soft.repairing.balancing.end("an operator ended it; `quarry rebalance` lets it go on".into());
+    if ran {
+        soft.repairing.balancing.end(stopped(true, false));
+    }
+    ran
+}
+
+/// What a stop has changed. `automatic`: until then balancing began by itself.
+fn stopped(ran: bool, automatic: bool) -> String {
+    let what = if ran { "an operator ended it" } else { "nothing was under way" };
+    let off = if automatic { "automatic balancing is off from now on" } else { "automatic balancing is off" };
+    format!("{what}; {off} (`balance-automatic` is 0): {BACK_ON}")
+}
+
+/// How balancing that is off is brought about.
+const BACK_ON: &str =
+    "`quarry rebalance` evens out once, `quarry settings balance-automatic=1` lets it begin by itself again";
+
+/// That nothing is evened out by itself, while that is so.
+pub(super) fn off(soft: &Soft, settings: &Settings) -> Option<String> {
+    let off = settings.get(&BALANCE_AUTOMATIC) == 0 && soft.repairing.balancing.run.is_none();
+    off.then(|| {
+        format!("chunkservers are not evened out by themselves: `balance-automatic` is 0, as `quarry rebalance --stop` sets it; {BACK_ON}")
+    })
 }
 
 fn begin(soft: &mut Soft, settings: &Settings, now: Instant) {
@@ -59,8 +97,24 @@ fn begin(soft: &mut Soft, settings: &Settings, now: Instant) {
     }
 }
 
-/// The answer, but for what each server will hold.
-fn reply(soft: &Soft, settings: &Settings, now: Instant) -> (v1::RebalanceReply, Plan, Vec<Fill>) {
+/// The answer, but for what each server will hold: that takes a while, and needs no lock.
+struct Planned {
+    reply: v1::RebalanceReply,
+    plan: Plan,
+    fills: Vec<Fill>,
+}
+
+impl Planned {
+    fn reply(self) -> v1::RebalanceReply {
+        let (mut reply, outcome) = (self.reply, self.plan.outcome(&self.fills));
+        for (server, fill) in reply.servers.iter_mut().zip(&self.fills) {
+            server.planned_bytes = outcome.get(&fill.server).copied().unwrap_or(fill.used);
+        }
+        reply
+    }
+}
+
+fn planned(soft: &Soft, settings: &Settings, now: Instant) -> Planned {
     let (fills, limits) = (fills(soft, now), Limits::of(settings));
     let (plan, balancing) = (Plan::new(&fills, &limits), &soft.repairing.balancing);
     let (under_way, marked) = balancing.moves().fold((0u64, 0u64), |(n, bytes), (_, one)| (n + 1, bytes + one.bytes));
@@ -76,7 +130,7 @@ fn reply(soft: &Soft, settings: &Settings, now: Instant) -> (v1::RebalanceReply,
         servers: fills.iter().map(|fill| server_fill(soft, fill)).collect(),
         reason: reason(soft, settings, &fills, &limits, now),
     };
-    (reply, plan, fills)
+    Planned { reply, plan, fills }
 }
 
 fn mean_chunk(soft: &Soft, fills: &[Fill]) -> u64 {
@@ -107,11 +161,12 @@ fn reason(soft: &Soft, settings: &Settings, fills: &[Fill], limits: &Limits, now
     if let Some(run) = &balancing.run {
         return run.why.clone();
     }
-    let rests = balancing.stopped || balancing.rest_until.is_some_and(|until| now < until);
+    let off = settings.get(&BALANCE_AUTOMATIC) == 0;
+    let rests = (balancing.stopped && off) || balancing.rest_until.is_some_and(|until| now < until);
     match (trigger(fills, limits), &balancing.last) {
         (_, Some(last)) if rests => last.clone(),
         (None, _) => format!("every chunkserver is within `balance-band` ({} %) of the mean", limits.band),
-        (Some(why), _) if settings.get(&BALANCE_AUTOMATIC) == 0 => {
+        (Some(why), _) if off => {
             format!("{why}; `balance-automatic` is 0: `quarry rebalance` begins")
         }
         (Some(why), _) => format!("{why}; it is about to begin"),

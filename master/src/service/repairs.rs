@@ -89,15 +89,21 @@ fn reply(soft: &Soft, limit: usize, finished: bool, now: Instant) -> v1::Repairs
         bytes_left: totals.bytes_left,
         eta_ms: eta.map_or(0, millis),
         eta_known: eta.is_some() || totals.bytes_left == 0,
-        assumes: assumes(rate, soft.repairing.budget.share()),
+        assumes: assumes(rate, soft.repairing.budget.share(), totals.bytes_stuck),
         brake: soft.repairing.brake(&soft.servers, now).unwrap_or_default(),
         by_missing,
         bytes_per_second: rate.unwrap_or(0),
+        kept: totals.kept,
         incomplete: super::status::uncounted(soft).unwrap_or_default().into(),
     }
 }
 
-fn assumes(rate: Option<u64>, share: f64) -> String {
+fn assumes(rate: Option<u64>, share: f64, stuck: u64) -> String {
+    if stuck > 0 {
+        return format!(
+            "{stuck} bytes are to be copied that no time brings: their chunks are blocked, or have no good replica"
+        );
+    }
     let Some(rate) = rate else {
         return "nothing was copied in the last half minute, so there is no rate to estimate with".into();
     };

@@ -1,6 +1,7 @@
 use quarry_master_core::{
     command::{Kind, PutSettings, Settings},
-    query, settings,
+    query,
+    settings::{self, BALANCE_AUTOMATIC},
 };
 use quarry_proto::v1;
 use quarry_types::ErrorCode;
@@ -20,7 +21,7 @@ impl Service {
         if changes.is_empty() {
             return Err(fault(ErrorCode::InvalidArgument, "no setting is named; write NAME=VALUE"));
         }
-        self.shared.leading()?;
+        let leading = self.shared.leading()?;
         // Read, changed and put as a whole: nobody else's change may fall between.
         let _one_at_a_time = self.changing_settings.lock().await;
         let mut settings = self.shared.read(|tables| query::settings(tables)).await?;
@@ -28,6 +29,9 @@ impl Service {
             settings.change(&change.name, &change.value).map_err(|why| fault(ErrorCode::InvalidArgument, why))?;
         }
         self.shared.propose(Kind::PutSettings(PutSettings { settings: settings.clone() })).await?;
+        if changes.iter().any(|change| change.name == BALANCE_AUTOMATIC.name) {
+            leading.soft().repairing.balancing.stopped = false;
+        }
         for change in changes {
             tracing::info!(name = change.name, value = change.value, "a setting was changed");
         }

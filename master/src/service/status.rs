@@ -2,12 +2,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use quarry_env::Instant;
 use quarry_master_core::{
-    command::Durability,
+    command::{Durability, ServerWish},
+    detector::Health,
     query::{self, ServerView},
     rows::Totals,
 };
 use quarry_proto::v1;
-use quarry_types::limits::DISK_NO_NEW_PERCENT;
+use quarry_types::{ServerId, limits::DISK_NO_NEW_PERCENT};
 
 use super::{Service, durability};
 use crate::{
@@ -26,18 +27,21 @@ impl Service {
     /// The state of the cluster.
     pub async fn status(&self) -> Result<v1::StatusReply, Fault> {
         let leading = self.shared.leading()?;
-        let totals = self.shared.read(|tables| query::totals(tables)).await?;
+        let (totals, settings) =
+            self.shared.read(|tables| Ok((query::totals(tables)?, query::settings(tables)?))).await?;
         let servers = self.servers().await?;
         self.catch_up(&leading).await;
         let soft = leading.soft();
         let now = self.shared.now();
         let chunkservers: Vec<_> = servers.iter().map(|server| server_status(&soft, server, now)).collect();
+        let mut notices = notices(&soft, &servers, &chunkservers, now);
+        notices.extend(super::rebalance::off(&soft, &settings));
         Ok(v1::StatusReply {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),
             masters: self.shared.group.status(),
             totals: Some(all_totals(&totals, &soft, &chunkservers)),
-            notices: notices(&soft, &servers, &chunkservers, now),
+            notices,
             chunkservers,
             version: env!("CARGO_PKG_VERSION").into(),
         })
@@ -84,6 +88,8 @@ impl Service {
 fn server_status(soft: &Soft, server: &ServerView, now: Instant) -> v1::ChunkserverStatus {
     let registered = soft.servers.get(server.id);
     let disks = registered.map(|s| s.disks.clone()).unwrap_or_default();
+    // Of one that is silent the disks are still its own; how it is at work is not known.
+    let working = registered.filter(|_| is_heard(soft, server.id, now));
     let sum = |of: fn(&v1::DiskInfo) -> u64| disks.iter().fold(0u64, |sum, disk| sum.saturating_add(of(disk)));
     v1::ChunkserverStatus {
         server: server.id.to_bytes().into(),
@@ -100,12 +106,49 @@ fn server_status(soft: &Soft, server: &ServerView, now: Instant) -> v1::Chunkser
             .servers
             .silent(server.id, now)
             .map_or(0, |silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
-        degraded: registered.and_then(|s| s.vitals().sickness()).into_iter().collect(),
+        degraded: working.and_then(|s| s.vitals().sickness()).into_iter().collect(),
         maintenance_left_ms: soft.servers.maintenance_left_ms(server.id),
-        cpu_percent: registered.map_or(0, |s| s.cpu_percent),
-        latency_us: registered.map_or(0, |s| s.latency_us),
+        cpu_percent: working.map_or(0, |s| s.cpu_percent),
+        latency_us: working.map_or(0, |s| s.latency_us),
         scrubbed_bytes: registered.map_or(0, |s| s.scrubbed_bytes),
         oldest_verified_ms: registered.map_or(0, |s| s.oldest_verified_ms),
+        up: is_up(soft, server.id, now),
+    }
+}
+
+/// Its beats come, or have been missing for a moment only.
+fn is_heard(soft: &Soft, server: ServerId, now: Instant) -> bool {
+    matches!(soft.servers.health(server, now), Health::Alive | Health::Suspect)
+}
+
+/// Registered, and its beats come. One that came and went too often is suspect for its past only.
+fn is_up(soft: &Soft, server: ServerId, now: Instant) -> bool {
+    let registered = soft.servers.get(server).is_some();
+    let beats = soft.servers.health(server, now) == Health::Alive || soft.servers.damped(server, now).is_some();
+    registered && beats
+}
+
+/// What is to be said of a server that is not there, and what to do about it. One that is expected away is no surprise.
+fn absence(soft: &Soft, server: ServerId, now: Instant) -> Option<String> {
+    let wish = soft.servers.wish(server);
+    if matches!(wish, ServerWish::Maintenance | ServerWish::Decommissioned) || !soft.repairing.ready {
+        return None;
+    }
+    let silent = soft.servers.silent(server, now).map_or(0, |silent| silent.as_secs());
+    let who = format!("chunkserver {server} ({})", soft.servers.address(server));
+    let gone = "start it again, or `quarry decommission` it if it is gone for good";
+    match soft.servers.health(server, now) {
+        Health::Dead if wish == ServerWish::Draining => Some(format!(
+            "{who} is dead while it is being drained, silent for {silent} s: the drain goes on from other replicas; {gone}"
+        )),
+        Health::Dead => {
+            Some(format!("{who} is dead, silent for {silent} s: what it held is copied from others; {gone}"))
+        }
+        Health::Partitioned => Some(format!(
+            "{who} is partitioned: this master has not heard of it for {silent} s, but its peers reach it; look at the \
+             network between them"
+        )),
+        Health::Alive | Health::Suspect => None,
     }
 }
 
@@ -135,7 +178,7 @@ fn too_few_servers(soft: &Soft, servers: &[ServerView], now: Instant) -> Option<
     (able < min as usize && !servers.is_empty()).then(|| {
         format!(
             "writes are refused: {able} chunkservers can take chunks, and min-replicas is {min}; start chunkservers, free \
-             room, or end drains"
+             room, end drains, or lower `min-replicas` (`quarry settings`)"
         )
     })
 }
@@ -175,7 +218,7 @@ fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatu
                 disk.path, disk.failed_reason
             ));
         }
-        for disk in status.disks.iter().filter(|d| !d.failed && is_full(d)) {
+        for disk in status.disks.iter().filter(|d| !d.failed && is_full(d) && is_heard(soft, id, now)) {
             notices.push(format!(
                 "disk {} of chunkserver {id} is over {DISK_NO_NEW_PERCENT} % full and takes no new chunks; free some room",
                 disk.path
@@ -186,7 +229,103 @@ fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatu
         }
         if soft.servers.get(id).is_none() && ready {
             notices.push(format!("chunkserver {id} has not registered with this master"));
+        } else {
+            notices.extend(absence(soft, id, now));
         }
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_master_core::rows;
+    use quarry_types::ClusterKey;
+
+    use super::*;
+    use crate::servers::Registered;
+
+    fn at(ms: u64) -> Instant {
+        Instant(Duration::from_millis(ms))
+    }
+
+    /// A server with busy processors that beats up to `beats` seconds.
+    fn soft_with(wish: ServerWish, beats: u64) -> (Soft, ServerView) {
+        let mut soft = Soft::new(ClusterKey::new([1; 32]));
+        let id = ServerId::from_random(1);
+        let record = rows::Server {
+            address: "h:1".into(),
+            rack: "r".into(),
+            start_counter: 1,
+            durability: Durability::Sealed,
+            old_image: false,
+            wish,
+            maintenance_until_ms: 1_000_000,
+            automatic: false,
+        };
+        soft.servers.expect(id, record.clone(), at(0));
+        let registered = Registered {
+            registration: 7,
+            address: "h:1".into(),
+            rack: "r".into(),
+            durability: Durability::Sealed,
+            disks: Vec::new(),
+        };
+        soft.servers.register(id, registered, 1, at(0));
+        for second in 0..=beats {
+            let beat = v1::Beat { registration: 7, cpu_percent: 100, latency_us: 9, ..Default::default() };
+            assert!(soft.servers.beat(id, &beat, None, at(second * 1000)).is_some());
+        }
+        soft.repairing.ready = true;
+        (soft, ServerView { id, record })
+    }
+
+    fn told(soft: &Soft, server: &ServerView, now: Instant) -> (v1::ChunkserverStatus, Vec<String>) {
+        let status = server_status(soft, server, now);
+        let servers = std::slice::from_ref(server);
+        let notices = notices(soft, servers, std::slice::from_ref(&status), now);
+        let told = notices.into_iter().filter(|notice| notice.contains("chunkserver ")).collect();
+        (status, told)
+    }
+
+    #[test]
+    fn how_busy_a_dead_server_was_is_not_said_but_that_it_is_dead_is() {
+        let (soft, server) = soft_with(ServerWish::Active, 5);
+        let (status, told_of) = told(&soft, &server, at(5100));
+        assert_eq!((status.cpu_percent, status.latency_us, status.degraded.len(), status.up), (100, 9, 1, true));
+        assert!(told_of.len() == 1 && told_of[0].contains("processors"), "{told_of:?}");
+        let (status, told_of) = told(&soft, &server, at(20_000));
+        assert_eq!((status.cpu_percent, status.latency_us, status.degraded.len(), status.up), (0, 0, 0, false));
+        assert!(told_of.len() == 1 && told_of[0].contains("(h:1) is dead, silent for 15 s"), "{told_of:?}");
+    }
+
+    #[test]
+    fn a_server_that_dies_while_it_is_drained_is_a_loss_unless_it_said_goodbye() {
+        let (mut soft, server) = soft_with(ServerWish::Draining, 5);
+        assert!(!soft.servers.is_expected_away(server.id));
+        soft.servers.goodbye(server.id);
+        assert!(soft.servers.is_expected_away(server.id));
+        let beat = v1::Beat { registration: 7, ..Default::default() };
+        assert!(soft.servers.beat(server.id, &beat, None, at(9000)).is_some());
+        assert!(!soft.servers.is_expected_away(server.id), "it is back");
+        let (mut active, server) = soft_with(ServerWish::Active, 5);
+        active.servers.goodbye(server.id);
+        assert!(
+            !active.servers.is_expected_away(server.id),
+            "without a maintenance nobody said how long it may be away"
+        );
+    }
+
+    #[test]
+    fn what_an_operator_wants_of_a_server_does_not_hide_whether_it_is_up_or_gone() {
+        for wish in [ServerWish::Draining, ServerWish::Maintenance, ServerWish::Decommissioned] {
+            let (mut soft, server) = soft_with(wish, 5);
+            assert!(told(&soft, &server, at(5100)).0.up, "{wish:?}");
+            soft.servers.goodbye(server.id);
+            let (status, told_of) = told(&soft, &server, at(5200));
+            assert!(!status.up, "{wish:?}");
+            let drained = told_of.iter().any(|notice| notice.contains("dead while it is being drained"));
+            assert_eq!(drained, wish == ServerWish::Draining, "{told_of:?}");
+            assert!(soft.servers.is_expected_away(server.id), "{wish:?}: a stop that was announced is no loss");
+        }
+    }
 }

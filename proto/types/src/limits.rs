@@ -34,6 +34,8 @@ pub const FILE_BYTES: u64 = 1 << 50;
 pub const LIST_PAGE: usize = 1000;
 /// Chunks in one answer of a locate.
 pub const LOCATE_PAGE: usize = 256;
+/// Copies that one chunkserver takes at the same time; further ones are refused.
+pub const COPIES_PER_SERVER: usize = 8;
 /// Replicas in one page of an inventory report.
 pub const REPORT_PAGE: usize = 4096;
 /// Chunks a completion may name; with [`CHUNK_BYTES`] chunks this is 16 TiB.

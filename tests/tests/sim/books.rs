@@ -6,8 +6,9 @@
 //!
 //! # What is asked of a removal
 //! - **S7.** While the chunk is sealed, at least the wanted number of other good replicas lies durably on disks, on no fewer
-//!   racks than before (as far as the wanted number can use them); and no server among these has been without power for
-//!   longer than a decision and its command take. A server that has just died counts: nobody could know.
+//!   racks than before (as far as the wanted number can use them). Only servers count that follow the leader who ordered it,
+//!   or a later one, as the server that removes does: of others he knew nothing. And none that has been without power for
+//!   longer than a decision and its command take; one that has just died counts: nobody could know.
 //! - **S6.** A replica of a chunk that is neither sealed, doomed nor forgotten stays.
 //!
 //! What bounds knowledge is excused, and nothing else: for [`NEWS`] what is wanted now may not have been wanted when the
@@ -302,9 +303,11 @@ impl Books {
         let mut others: Vec<usize> = rotten.map(|(_, other, _)| other).chain(good.iter().copied()).collect();
         others.retain(|other| *other != server);
         others.sort_unstable();
+        let followed = |server: usize| truth::followed(&self.servers[server].disk);
+        let known = |other: &usize| followed(*other) >= followed(server);
         let off_for_long = |other: &usize| state.off.get(other).is_some_and(|since| now.saturating_sub(*since) >= NEWS);
-        let reachable = others.iter().copied().filter(|other| !off_for_long(other)).collect();
-        Removal { books: self, server, was_good: good.contains(&server), others, reachable }
+        let counted = others.iter().copied().filter(|other| known(other) && !off_for_long(other)).collect();
+        Removal { books: self, server, was_good: good.contains(&server), others, counted }
     }
 }
 
@@ -349,8 +352,8 @@ struct Removal<'a> {
     was_good: bool,
     /// Who else has a good one, or one that nobody can know to be bad yet.
     others: Vec<usize>,
-    /// Those of them that were not off for long.
-    reachable: Vec<usize>,
+    /// Those of them that were not off for long, and of which the leader could know.
+    counted: Vec<usize>,
 }
 
 impl Removal<'_> {
@@ -358,8 +361,8 @@ impl Removal<'_> {
         if self.others.len() < wanted {
             return Some("a replica is dropped and fewer than wanted remain");
         }
-        if self.reachable.len() < wanted {
-            return Some("a replica is dropped and others count that were away for long");
+        if self.counted.len() < wanted {
+            return Some("a replica is dropped and others count of which the leader could not know");
         }
         let mut before = self.others.clone();
         before.extend(self.was_good.then_some(self.server));
@@ -374,7 +377,7 @@ impl fmt::Display for Removal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |of: &[usize]| of.iter().map(|server| self.books.servers[*server].name).collect::<Vec<_>>();
         let (server, others) = (self.books.servers[self.server].name, names(&self.others));
-        let (what, reachable) = (if self.was_good { "good" } else { "bad" }, names(&self.reachable));
-        write!(f, "a {what} one of {server}; good ones are on {others:?}, of these not off for long {reachable:?}")
+        let (what, counted) = (if self.was_good { "good" } else { "bad" }, names(&self.counted));
+        write!(f, "a {what} one of {server}; good ones are on {others:?}, of these count {counted:?}")
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use quarry_chunkserver_core::layout::DATA_OFFSET;
+use quarry_client::ErrorCode;
 use quarry_env_sim::SimMachine;
 use quarry_master::MasterConfig;
 use rand::{Rng, SeedableRng};
@@ -34,12 +35,16 @@ const OPERATOR: &str = "olivia";
 const LEASE: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(60);
 
+/// Where replicas rot the only one that can be reached may be bad and is refused; and who waits for a late disk may learn of its
+/// end before the server is gone. A server that has not looked at its disks yet counts as one without room.
+const ALSO_PASSING: [ErrorCode; 3] = [ErrorCode::Corrupt, ErrorCode::DiskFailed, ErrorCode::NoSpace];
+
 /// What may happen in a run.
 #[derive(Clone, Copy)]
 struct Trouble {
     habits: Habits,
-    /// Also what repair has to do with: long absences, replicas that rot, leaders that follow one another while commands are on
-    /// their way, an operator.
+    /// Also what repair has to do with: long absences, replicas that rot, disks that take their time, leaders that follow one
+    /// another while commands are on their way, an operator.
     repair: bool,
 }
 
@@ -47,6 +52,8 @@ struct Trouble {
 enum Cure {
     /// The machine starts again, its link with others works again.
     Start(usize),
+    /// Its disks are fast again.
+    Hasten(usize),
     /// Not quite a cure: the master is killed while others cannot know.
     KillMaster,
     Repair(usize, usize),
@@ -70,7 +77,13 @@ struct Chaos<'a> {
 pub fn work_through_chaos(seed: u64) {
     let mut plan = Plan::new(&SERVERS);
     plan.settings.push(("reader-grace", "5s".into()));
-    let habits = Habits { deeds: 20, pause_ms: 500, set_replicas: false, heal_deadline: Duration::from_secs(300) };
+    let habits = Habits {
+        deeds: 20,
+        pause_ms: 500,
+        set_replicas: false,
+        also_passing: &[],
+        heal_deadline: Duration::from_secs(300),
+    };
     run(seed, plan, Trouble { habits, repair: false });
 }
 
@@ -92,7 +105,13 @@ pub fn repair_through_chaos(seed: u64) {
         ("balance-band", "1%"),
     ];
     plan.settings.extend(more.map(|(name, value)| (name, value.to_owned())));
-    let habits = Habits { deeds: 25, pause_ms: 4000, set_replicas: true, heal_deadline: SETTLE_DEADLINE };
+    let habits = Habits {
+        deeds: 25,
+        pause_ms: 4000,
+        set_replicas: true,
+        also_passing: &ALSO_PASSING,
+        heal_deadline: SETTLE_DEADLINE,
+    };
     run(seed, plan, Trouble { habits, repair: true });
 }
 
@@ -106,7 +125,7 @@ fn run(seed: u64, plan: Plan, trouble: Trouble) {
     let mortal = SimMachine::new(MORTAL, seed);
     {
         let (mortal, shared) = (mortal.clone(), Arc::clone(&shared));
-        sim.host(MORTAL, move || write_until_killed(mortal.clone(), seed, Arc::clone(&shared)));
+        sim.host(MORTAL, move || write_until_killed(mortal.clone(), seed, trouble.habits, Arc::clone(&shared)));
     }
     for name in WORKERS {
         sim.client(name, work(name, seed, trouble.habits, Arc::clone(&shared)));
@@ -178,7 +197,7 @@ impl Chaos<'_> {
 
     fn fault(&mut self) {
         let server = self.rng.random_range(1..=self.servers());
-        match self.rng.random_range(0..if self.trouble.repair { 21 } else { 16 }) {
+        match self.rng.random_range(0..if self.trouble.repair { 25 } else { 16 }) {
             0..=2 => self.cut_power(server),
             3 => self.kill(server),
             4..=5 => self.fail_disk(server, 300),
@@ -195,6 +214,7 @@ impl Chaos<'_> {
             }
             16..=18 => (0..4).for_each(|_| self.rot()),
             19..=20 => self.change_leaders(),
+            21..=24 => self.slow_down(server),
             // Rarely everything at once.
             _ if self.rng.random_bool(0.3) => (0..=self.servers()).for_each(|machine| self.cut_power(machine)),
             _ => {}
@@ -221,6 +241,14 @@ impl Chaos<'_> {
         tracing::info!(machine = self.books.servers[server].name, %chunk, at, "rots");
         self.books.servers[server].disk.corrupt(&truth::chunk_file(chunk), at).expect("a good replica has a file");
         self.books.rotted(server, chunk);
+    }
+
+    /// What a chunkserver's disks are to do is done late, and in another order.
+    fn slow_down(&mut self, server: usize) {
+        let late_ms = self.rng.random_range(20..4000);
+        tracing::info!(machine = self.names[server], late_ms, "its disks take their time");
+        self.machines[server].set_late_ms(late_ms);
+        self.later(9000, Cure::Hasten(server));
     }
 
     /// Another leader begins while what the one before has sent is still on its way.
@@ -314,6 +342,7 @@ impl Chaos<'_> {
                 self.sim.bounce(self.names[machine]);
             }
             Cure::Start(_) => {}
+            Cure::Hasten(machine) => self.machines[machine].set_late_ms(0),
             Cure::KillMaster => self.kill(0),
             Cure::Repair(a, b) => self.sim.repair(self.names[a], self.names[b]),
             Cure::Release(a, b) => self.sim.release(self.names[a], self.names[b]),
@@ -328,6 +357,7 @@ impl Chaos<'_> {
                 self.cut_power(machine);
             }
             self.machines[machine].disk().power_off_after(u64::MAX);
+            self.machines[machine].set_late_ms(0);
         }
         self.kill(self.servers() + 1);
         self.cures.clear();

@@ -29,7 +29,7 @@ pub fn unsettled(books: &Books, emptied: &[usize]) -> Option<String> {
     }
     let sealed = |chunk: &ChunkId| chunks.get(chunk).is_some_and(|known| matches!(known.life, Life::Sealed(_)));
     for (server, records) in all.iter().enumerate() {
-        faults.extend(leftovers(&books.servers[server], records, &sealed));
+        faults.extend(leftovers(&books.servers[server], records, sealed));
     }
     let more = faults.len().saturating_sub(NAMED);
     faults.truncate(NAMED);

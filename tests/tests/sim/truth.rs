@@ -39,6 +39,13 @@ pub fn records(disk: &SimDisk) -> Records {
     rows.iter().map(|(key, value)| (chunk_of(key), ReplicaRecord::decode(value).expect("records decode"))).collect()
 }
 
+/// The epoch of the leader that a chunkserver follows. The cluster of these tests has one lineage.
+pub fn followed(disk: &SimDisk) -> Option<u64> {
+    let rows = durable_rows(disk, &Path::new(DATA).join("index"), Space("meta"));
+    // Behind the lineage's number and id.
+    Some(u64::from_le_bytes(rows.get(&b"leadership"[..])?.get(24..)?.try_into().ok()?))
+}
+
 pub fn chunk_file(chunk: ChunkId) -> PathBuf {
     Path::new(DATA).join(format!("chunks/{:02x}/{:016x}.chunk", chunk.0 & 0xff, chunk.0))
 }

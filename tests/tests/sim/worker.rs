@@ -32,6 +32,8 @@ pub struct Habits {
     pub pause_ms: u64,
     /// They also change how many replicas are wanted.
     pub set_replicas: bool,
+    /// Further errors that may come meanwhile.
+    pub also_passing: &'static [ErrorCode],
     /// How long a healed cluster may take until everything can be read and nothing is left over.
     pub heal_deadline: Duration,
 }
@@ -83,6 +85,12 @@ struct Worker {
     made: u64,
     sure: BTreeMap<String, Known>,
     unsure: Vec<Unsure>,
+}
+
+impl Habits {
+    fn passing(&self, doing: &str, error: &ClientError) -> Outcome {
+        if self.also_passing.contains(&error.code()) { Ok(()) } else { passing(doing, error) }
+    }
 }
 
 impl Known {
@@ -143,7 +151,7 @@ pub async fn work(name: &'static str, seed: u64, habits: Habits, shared: Arc<Sha
 }
 
 /// Writes visible files, flushing now and then, until it is killed.
-pub async fn write_until_killed(machine: SimMachine, seed: u64, shared: Arc<Shared>) -> Outcome {
+pub async fn write_until_killed(machine: SimMachine, seed: u64, habits: Habits, shared: Arc<Shared>) -> Outcome {
     let (client, world) = connect(&machine).await?;
     let mut rng = ChaCha8Rng::seed_from_u64(world.random.next_u64());
     loop {
@@ -181,7 +189,7 @@ pub async fn write_until_killed(machine: SimMachine, seed: u64, shared: Arc<Shar
         .await;
         if let Err(error) = outcome {
             tracing::info!(path, %error, "a write failed");
-            passing(&path, &error)?;
+            habits.passing(&path, &error)?;
         }
     }
 }
@@ -216,7 +224,7 @@ impl Worker {
     /// What failed may still take effect later: the names are left alone until the end.
     fn give_up(&mut self, error: &ClientError, names: Vec<String>, worlds: Vec<Vec<Option<Known>>>) -> Outcome {
         tracing::info!(?names, %error, "failed");
-        passing(&names.join(" "), error)?;
+        self.habits.passing(&names.join(" "), error)?;
         for name in &names {
             self.sure.remove(name);
         }
@@ -350,7 +358,7 @@ impl Worker {
         let wanted = self.rng.random_range(2..=4);
         let outcome = self.client.set_replicas(name, wanted).await;
         tracing::info!(name, wanted, ok = outcome.is_ok(), "wanted");
-        outcome.map_or_else(|error| passing(name, &error), |_| Ok(()))
+        outcome.map_or_else(|error| self.habits.passing(name, &error), |_| Ok(()))
     }
 
     async fn get(&mut self, name: &str) -> Outcome {
@@ -358,7 +366,7 @@ impl Worker {
         match self.read(name).await {
             Ok(found) if fits(expected, found.as_ref()) => Ok(()),
             Ok(found) => Err(format!("{name} holds {}", describe(found.as_ref())).into()),
-            Err(error) => passing(name, &error),
+            Err(error) => self.habits.passing(name, &error),
         }
     }
 
@@ -383,7 +391,7 @@ impl Worker {
                 Err(error) if self.world.clock.now().since(from) > self.habits.heal_deadline => {
                     return Err(format!("{name} cannot be read from a healed cluster: {error}").into());
                 }
-                Err(error) => passing(name, &error)?,
+                Err(error) => self.habits.passing(name, &error)?,
             }
             self.world.clock.sleep(Duration::from_millis(500)).await;
         }

@@ -10,7 +10,7 @@ use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
 
 use crate::error::{CliError, EXIT_CODES, Outcome};
 
-use values::{duration, host_port, setting, signal};
+use values::{duration, host_port, maintenance, setting, signal};
 
 pub use operate::{Explain, Leave, Maintenance, Rebalance, Repairs, Server};
 

@@ -135,6 +135,7 @@ pub fn chunkserver(server: &v1::ChunkserverStatus) -> Value {
         "address": server.address,
         "rack": server.rack,
         "state": server.state,
+        "up": server.up,
         "capacity_bytes": server.capacity_bytes,
         "used_bytes": server.used_bytes,
         "available_bytes": available(server),
@@ -240,7 +241,7 @@ mod tests {
         };
         let value = status(&reply);
         has(&value["masters"][0], &["id", "address", "role", "term", "last_log", "applied", "reachable"]);
-        let names = ["id", "address", "rack", "state", "capacity_bytes", "used_bytes", "chunks"];
+        let names = ["id", "address", "rack", "state", "up", "capacity_bytes", "used_bytes", "chunks"];
         has(&value["chunkservers"][0], &names);
         let names =
             ["degraded", "maintenance_left_ms", "cpu_percent", "latency_us", "scrubbed_bytes", "oldest_verified_ms"];

@@ -12,6 +12,7 @@ mod completions;
 mod context;
 mod df;
 mod du;
+mod enough;
 mod error;
 mod explain;
 mod get;

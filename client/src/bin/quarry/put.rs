@@ -1,6 +1,6 @@
 //! `quarry put`.
 
-use std::{ffi::OsString, path::Path};
+use std::{convert::Infallible, ffi::OsString, path::Path, time::Duration};
 
 use futures::StreamExt;
 use quarry_client::{Client, CreateMode, CreateOptions, FileKind, FileWriter, Finished};
@@ -22,8 +22,34 @@ use crate::{
 /// Files of a tree that are copied at the same time. Each has a window of packets in memory.
 pub const FILES_AT_ONCE: usize = 8;
 
+/// A put that takes longer than this may be waiting for chunkservers.
+const SOON: Duration = Duration::from_secs(2);
+/// So begins the notice of a cluster with fewer chunkservers than a write needs.
+const REFUSED: &str = "writes are refused";
+
 /// Copies what the user named.
 pub async fn run(context: &Context, args: Put) -> Outcome {
+    tokio::select! {
+        biased;
+        done = put(context, args) => done,
+        never = tell_refusal(context) => match never {},
+    }
+}
+
+/// Where it takes a while and the cluster refuses writes, says so: the writes are tried again until their deadline.
+async fn tell_refusal(context: &Context) -> Infallible {
+    context.world.clock.sleep(SOON).await;
+    if let Ok(client) = context.client().await
+        && let Ok(status) = client.status().await
+    {
+        for why in status.notices.iter().filter(|notice| notice.starts_with(REFUSED)) {
+            context.notes.warning(format!("{why}; it is tried again until `--timeout` is over"));
+        }
+    }
+    std::future::pending().await
+}
+
+async fn put(context: &Context, args: Put) -> Outcome {
     let Some((remote, locals)) = args.paths.split_last() else {
         return Err(CliError::usage("name local files and a path in the cluster"));
     };

@@ -56,8 +56,8 @@ async fn watch(context: &Context, look: &mut Look<'_>) -> Outcome {
     let mut before = None;
     loop {
         let reply = look.again().await?;
-        let over = reply.total == 0 && reply.incomplete.is_empty();
-        let now = (reply.total, reply.bytes_left, reply.by_missing.clone(), reply.brake.clone());
+        let over = is_all_done(&reply);
+        let now = (reply.total, reply.kept, reply.bytes_left, reply.by_missing.clone(), reply.brake.clone());
         if shown.is_some() && !over {
             bar.lines(&lines(&reply, look.addresses.as_ref()));
         } else if over || before.as_ref() != Some(&now) {
@@ -74,6 +74,11 @@ async fn watch(context: &Context, look: &mut Look<'_>) -> Outcome {
         before = Some(now);
         context.world.clock.sleep(LOOK_EVERY).await;
     }
+}
+
+/// Nothing misses anything. What failed a check may be kept as evidence for a day: nobody watches that.
+fn is_all_done(reply: &RepairsReply) -> bool {
+    reply.total <= reply.kept && reply.incomplete.is_empty()
 }
 
 struct Look<'a> {
@@ -111,6 +116,7 @@ fn json_of(reply: &RepairsReply) -> Value {
     json!({
         "repairs": reply.repairs.iter().map(row_json).collect::<Vec<_>>(),
         "total": reply.total,
+        "kept": reply.kept,
         "by_missing": reply.by_missing,
         "bytes_left": reply.bytes_left,
         "bytes_per_second": reply.bytes_per_second,
@@ -195,10 +201,16 @@ fn cells(row: &RepairRow, addresses: Option<&Addresses>) -> Vec<String> {
 
 fn totals(reply: &RepairsReply) -> Vec<String> {
     let mut lines = Vec::new();
+    let unfit = reply.total.saturating_sub(reply.kept);
     if reply.total == 0 {
         lines.push("every chunk is as it should be".into());
+    } else if unfit == 0 {
+        lines.push("every chunk has all it wants".into());
     } else {
-        let counts = reply.by_missing.iter().enumerate().rev().filter(|(_, count)| **count > 0);
+        let of = |missing: usize, count: u64| if missing == 0 { count.saturating_sub(reply.kept) } else { count };
+        let counts = reply.by_missing.iter().enumerate().map(|(missing, count)| (missing, of(missing, *count)));
+        let counts: Vec<(usize, u64)> = counts.collect();
+        let counts = counts.into_iter().rev().filter(|(_, count)| *count > 0);
         let counts: Vec<String> = counts
             .map(|(missing, count)| match missing {
                 0 => format!("{count} miss none but are to be moved or trimmed"),
@@ -206,7 +218,7 @@ fn totals(reply: &RepairsReply) -> Vec<String> {
                 _ => format!("{count} miss {missing} replicas"),
             })
             .collect();
-        lines.push(format!("{} chunks are not as they should be: {}", reply.total, counts.join(", ")));
+        lines.push(format!("{unfit} chunks are not as they should be: {}", counts.join(", ")));
         let rate = match reply.bytes_per_second {
             0 => String::new(),
             rate => format!(" at {}/s", human::size(rate, true)),
@@ -214,6 +226,13 @@ fn totals(reply: &RepairsReply) -> Vec<String> {
         let (left, end) = (human::size(reply.bytes_left, true), human::end(reply.eta_known, reply.eta_ms));
         let because = if reply.eta_known { "assuming " } else { "" };
         lines.push(format!("{left} left to copy{rate}: {end}, {because}{}", reply.assumes));
+    }
+    if reply.kept > 0 {
+        lines.push(format!(
+            "{} chunks that have all they want keep a replica that failed a check for a while, as evidence; \
+             `quarantine-keep` (`quarry settings`) says how long",
+            reply.kept
+        ));
     }
     if !reply.incomplete.is_empty() {
         lines.push(format!("there may be more: {}", reply.incomplete));
@@ -292,6 +311,20 @@ mod tests {
                 "2.0K left to copy: when it will be done is unknown, there is no rate",
             ]
         );
+    }
+
+    #[test]
+    fn kept_evidence_is_told_apart_and_nobody_watches_it() {
+        let kept = RepairsReply { total: 2, kept: 2, by_missing: vec![2], eta_known: true, ..Default::default() };
+        let said = totals(&kept);
+        assert_eq!((said.len(), said[0].as_str()), (2, "every chunk has all it wants"));
+        assert!(said[1].starts_with("2 chunks that have all they want keep") && is_all_done(&kept), "{said:?}");
+        let more = RepairsReply { total: 4, by_missing: vec![3, 1], ..kept };
+        let said = totals(&more);
+        let unfit = "2 chunks are not as they should be: 1 miss 1 replica, 1 miss none but are to be moved or trimmed";
+        assert!(said[0] == unfit && said.last().unwrap().contains("keep a replica") && !is_all_done(&more), "{said:?}");
+        let unknown = RepairsReply { total: 0, incomplete: "new".into(), ..Default::default() };
+        assert!(!is_all_done(&unknown) && is_all_done(&RepairsReply::default()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{Leave, Maintenance, Server},
     context::Context,
+    enough,
     error::{CliError, Outcome},
     human, info,
     output::Out,
@@ -57,6 +58,7 @@ pub async fn leave(context: &Context, args: Leave, wish: ServerWish) -> Outcome 
     let mut progress = client.server_progress(server.id).await?;
     if progress.wish() != wish {
         refuse(&server, progress.wish(), wish)?;
+        enough::warn_without(context, client, &server.id.to_bytes(), &server.address).await;
         progress = client.set_server(server.id, wish, Duration::ZERO).await?;
     }
     if !args.no_wait {

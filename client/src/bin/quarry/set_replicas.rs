@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::{
     args::SetReplicas,
     context::Context,
+    enough,
     error::Outcome,
     output::Out,
     paths::Remote,
@@ -23,7 +24,7 @@ const FILES_AT_ONCE: usize = 16;
 pub async fn run(context: &Context, args: SetReplicas) -> Outcome {
     let remotes = Remote::parse_all(&args.remotes.remotes)?;
     let client = context.client().await?;
-    tally::for_each(context, remotes, "paths", async |remote: Remote| {
+    let done = tally::for_each(context, remotes, "paths", async |remote: Remote| {
         let set = client.set_replicas(&remote.path, args.replicas).await?;
         context.notes.verbose(format!("{} wants {} copies", set.path, set.replicas));
         let mut below = 0;
@@ -37,7 +38,11 @@ pub async fn run(context: &Context, args: SetReplicas) -> Outcome {
         out.json(&json!({"path": set.path, "replicas": set.replicas, "changed_below": below})).await?;
         out.flush().await
     })
-    .await
+    .await;
+    if done.is_ok() {
+        enough::warn_replicas(context, client, args.replicas).await;
+    }
+    done
 }
 
 /// Changes every file below a directory; directories below it say nothing of their own any more. How many that were.

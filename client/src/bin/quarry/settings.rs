@@ -3,7 +3,7 @@
 use quarry_client::Setting;
 use serde_json::{Value, json};
 
-use crate::{args::Settings, context::Context, error::Outcome, human, output::Out};
+use crate::{args::Settings, context::Context, enough, error::Outcome, human, output::Out};
 
 /// Lists the settings; with changes, makes them first.
 pub async fn run(context: &Context, args: Settings) -> Outcome {
@@ -13,6 +13,7 @@ pub async fn run(context: &Context, args: Settings) -> Outcome {
         if changes.is_empty() { client.settings().await? } else { client.set_settings(&changes).await? };
     if !changes.is_empty() {
         settings.retain(|setting| changes.iter().any(|(name, _)| *name == setting.name));
+        enough::warn_settings(context, client, &settings).await;
     }
     let mut out = Out::new();
     if context.global.json {

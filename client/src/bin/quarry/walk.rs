@@ -110,6 +110,9 @@ fn keep_first(context: &Context, first: &mut Option<CliError>, error: CliError) 
 
 /// The directory that the user named needs its parent, as with `cp`; that it exists is fine.
 async fn make_remote(client: &Client, path: &str, top: bool) -> Outcome {
+    if path == "/" {
+        return Ok(());
+    }
     match client.mkdir(path, !top).await {
         Ok(_) => Ok(()),
         Err(error) if top && error.code() == ErrorCode::AlreadyExists => match client.stat(path).await?.kind {

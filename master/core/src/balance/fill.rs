@@ -22,6 +22,8 @@ pub struct Fill {
     pub leaving: u64,
     /// Bytes that moves under way bring.
     pub coming: u64,
+    /// Those of them that have come and are held already, while where they come from has not let go of them yet.
+    pub arrived: u64,
     /// It can take something.
     pub takes: bool,
 }
@@ -30,7 +32,9 @@ impl Fill {
     /// What is there in the end, of what is known now.
     #[must_use]
     pub fn planned(&self) -> u64 {
-        self.used.saturating_add(self.coming).saturating_sub(self.leaving)
+        // What has arrived is not counted twice: where drops are slow the mean of all would rise, and servers that are even would
+        // look empty.
+        self.used.saturating_add(self.coming).saturating_sub(self.leaving).saturating_sub(self.arrived)
     }
 
     /// What it is taken to hold when it may give: a byte that has left and is still counted is not given twice.

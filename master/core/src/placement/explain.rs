@@ -39,13 +39,13 @@ pub struct Explained {
     pub server: ServerId,
     /// Its failure domain.
     pub rack: String,
-    /// The filters up to the first that was not passed.
+    /// Every filter, those behind the one that ruled it out as well.
     pub filters: Vec<Met>,
     /// The score's terms, whether or not the filters let it come to that.
     pub terms: Vec<Term>,
     /// Their sum.
     pub score: f64,
-    /// The filter that ruled it out.
+    /// The filter that ruled it out: the first that it did not pass.
     pub rejected: Option<Filter>,
 }
 
@@ -56,14 +56,13 @@ pub fn explain(filters: &[Filter], candidate: &Candidate, ask: &Ask<'_>, weights
     let met = |filter: &Filter| Met {
         filter: *filter,
         value: filter.value(candidate, ask),
-        passed: Some(*filter) != rejected,
+        passed: filter.passes(candidate, ask),
     };
-    let asked = filters.iter().position(|filter| Some(*filter) == rejected).map_or(filters.len(), |at| at + 1);
     let scored = score(candidate, weights);
     Explained {
         server: candidate.server,
         rack: candidate.rack.clone(),
-        filters: filters.iter().take(asked).map(met).collect(),
+        filters: filters.iter().map(met).collect(),
         terms: terms(candidate, weights, &scored),
         score: scored.total,
         rejected,

@@ -203,6 +203,72 @@ pub struct Tally {
     pub usable: u32,
     /// All.
     pub known: u32,
+    /// Where nobody passed: what stands in the way.
+    #[serde(default)]
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What stands in the way on the racks that would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The filter that those who came furthest did not pass.
+    pub filter: Filter,
+    /// Their racks, the first few.
+    pub racks: Vec<String>,
+    /// How many more racks.
+    pub more: usize,
+}
+
+/// Racks that are named in a sentence.
+const RACKS_NAMED: usize = 3;
+
+impl Obstacle {
+    /// That servers on these racks did not pass a filter.
+    #[must_use]
+    pub fn new(filter: Filter, racks: &BTreeSet<&str>) -> Self {
+        let named = racks.iter().take(RACKS_NAMED).map(|rack| (*rack).to_owned()).collect();
+        Obstacle { filter, racks: named, more: racks.len().saturating_sub(RACKS_NAMED) }
+    }
+
+    fn place(&self) -> String {
+        let word = if self.racks.len() == 1 { "rack" } else { "racks" };
+        let more = if self.more == 0 { String::new() } else { format!(" and {} more", self.more) };
+        format!("{word} {}{more}", self.racks.join(", "))
+    }
+
+    /// What an operator could do; or else `add` a server.
+    #[must_use]
+    pub fn remedy(&self, add: &str) -> String {
+        let place = self.place();
+        match self.filter {
+            Filter::Taken => format!("{add}: each on {place} has a replica already"),
+            Filter::Alive => format!("start the chunkservers that are down on {place}, or {add}"),
+            Filter::Wish => format!("end the drain or the maintenance on {place} (`quarry undrain`), or {add}"),
+            Filter::Healthy => {
+                format!("replace the disks on {place} that `quarry status` shows as slow or failed, or {add}")
+            }
+            Filter::Room => {
+                format!("free some room (`quarry rm --now`, `quarry trash --empty`) or add a disk on {place}, or {add}")
+            }
+            Filter::Rack | Filter::Fill | Filter::Writes | Filter::Copies | Filter::Budget => {
+                self.filter.remedy().into()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is the filter `{}` on {}", self.filter, self.place())
+    }
+}
+
+/// Of the filters that ruled somebody out, that of those who came furthest. That someone has a replica already is the last
+/// thing that could be changed.
+#[must_use]
+pub fn furthest(filters: &[Filter], ruled_out: impl Fn(Filter) -> bool) -> Option<Filter> {
+    let other = filters.iter().rev().copied().find(|filter| *filter != Filter::Taken && ruled_out(*filter));
+    other.or_else(|| Some(Filter::Taken).filter(|filter| ruled_out(*filter)))
 }
 
 impl Tally {
@@ -221,13 +287,16 @@ impl Tally {
         self.out.get(&filter).copied().unwrap_or(0)
     }
 
-    /// The filter that stands in the way of those who came furthest: what an operator should look at first. That someone
-    /// has a replica already is the last thing that could be changed.
+    /// The filter that stands in the way of those who came furthest: what an operator should look at first.
     #[must_use]
     pub fn decisive(&self, filters: &[Filter]) -> Option<Filter> {
-        let ruled_out = |filter: &Filter| self.by(*filter) > 0;
-        let other = filters.iter().rev().copied().find(|filter| *filter != Filter::Taken && ruled_out(filter));
-        other.or_else(|| Some(Filter::Taken).filter(ruled_out))
+        furthest(filters, |filter| self.by(filter) > 0)
+    }
+
+    /// What an operator could do where nobody passed; or else `add` a server.
+    #[must_use]
+    pub fn remedy(&self, add: &str) -> String {
+        self.obstacle.as_ref().map_or_else(|| add.into(), |obstacle| obstacle.remedy(add))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The next step for one chunk, or why there is none.
 
+mod target;
+
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use quarry_types::{
@@ -14,15 +16,16 @@ use super::{
     need::{Need, assess, counted, is_bad},
 };
 use crate::{
+    command::ServerWish,
     detector::Health,
     placement::{
         Candidate, Filter, Weights,
-        draw::Best,
-        explain::{Explained, explain},
-        filter::{Ask, FOR_COPY, FOR_COPY_IN_NEED, Tally, rejection},
+        filter::{FOR_COPY, Tally},
         score,
     },
 };
+
+pub use target::{Explanation, explained};
 
 /// What a chunk file takes besides its data, in bytes: the header and the block CRCs.
 const FILE_OVERHEAD: u64 = 2 * BLOCK_BYTES;
@@ -135,21 +138,21 @@ impl Reason {
 
     /// What an operator could do.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        match self {
+    pub fn remedy(&self) -> String {
+        let remedy = match self {
             Reason::NotReady | Reason::Unsafe => "wait: chunkservers report to the new leader",
             Reason::Brake(_) => "bring the chunkservers back, or let repair go with `quarry repairs --release-brake`",
             Reason::Delay { .. } => "wait, or lower `repair-delay` (`quarry settings`)",
             Reason::NoReplica => "bring back a chunkserver that held it; without one the chunk is lost",
             Reason::SourcesBusy => "wait, or raise `repair-out` and `repair-rate` (`quarry settings`)",
             Reason::ClusterBudget => "wait, or raise `repair-rate-cluster` (`quarry settings`)",
-            Reason::TargetsBusy(tally) | Reason::NoTarget(tally) => {
-                tally.decisive(FOR_COPY).map_or("add a chunkserver", Filter::remedy)
-            }
-            Reason::NoRack(_) => "add or start a chunkserver on another rack",
+            Reason::TargetsBusy(tally) => tally.decisive(FOR_COPY).map_or("add a chunkserver", Filter::remedy),
+            Reason::NoTarget(tally) => return tally.remedy("add a chunkserver"),
+            Reason::NoRack(tally) => return tally.remedy("add a chunkserver on another rack than those it uses"),
             Reason::Keep { .. } => "nothing: the chunk is whole; `quarantine-keep` says how long the bad replica stays",
             Reason::Failed { .. } => "see the error; it is tried again",
-        }
+        };
+        remedy.into()
     }
 }
 
@@ -168,13 +171,17 @@ impl fmt::Display for Reason {
             Reason::TargetsBusy(tally) => write!(f, "{tally} can take it now"),
             Reason::NoTarget(tally) => {
                 write!(f, "{tally} can take it")?;
-                match tally.decisive(FOR_COPY) {
-                    Some(filter) => write!(f, ": the last filter that ruled one out is `{filter}`"),
+                match &tally.obstacle {
+                    Some(obstacle) => write!(f, ": what stands in the way {obstacle}"),
                     None => Ok(()),
                 }
             }
             Reason::NoRack(tally) => {
-                write!(f, "whole, but on fewer racks than the cluster has: {tally} could take it on another rack")
+                write!(f, "whole, but on fewer racks than the cluster has: {tally} could take it on another rack")?;
+                match &tally.obstacle {
+                    Some(obstacle) => write!(f, ": what stands in the way there {obstacle}"),
+                    None => Ok(()),
+                }
             }
             Reason::Unsafe => f.write_str("a replica too many is kept until enough others are known for certain (S7)"),
             Reason::Keep { .. } => f.write_str("a replica that failed a check is kept for a while"),
@@ -209,15 +216,33 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     }
     let until = question.since.saturating_add(policy.delay);
     let under_min = need.good < policy.min_replicas.min(need.wanted);
-    if need.missing == 1 && !under_min && question.now < until {
+    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts) {
         return Err(Reason::Delay { until });
     }
-    let sources = sources(&question.facts, cluster, policy)?;
-    let target = target(question, need, cluster, policy)?;
+    let sources = sources(&question.facts, cluster, policy);
+    if sources == Err(Reason::NoReplica) {
+        return Err(Reason::NoReplica);
+    }
+    let target = target::search(question, need, cluster, policy).found;
+    // What lasts comes before what passes by itself: a move that nobody may take is not begun, however busy its sources are.
+    if let Err(lasting) = &target
+        && lasting.is_blocked()
+    {
+        return Err(lasting.clone());
+    }
+    let (sources, target) = (sources?, target?);
     if cluster.budget <= 0 {
         return Err(Reason::ClusterBudget);
     }
     Ok(Decision::Copy { target, sources, urgent: need.missing > 0 && need.good <= 1 })
+}
+
+/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway.
+fn may_come_back(facts: &ChunkFacts) -> bool {
+    let lost = |h: &&Holder| h.quality == Quality::Good && h.health == Health::Dead && !h.dropping;
+    let mut lost = facts.holders.iter().filter(lost).peekable();
+    let to_stay = |h: &Holder| !matches!(h.wish, ServerWish::Draining | ServerWish::Decommissioned);
+    lost.peek().is_none() || lost.any(to_stay)
 }
 
 /// Those to copy from, best first: with free copies and budget. Without a good replica, those that failed a check: their
@@ -239,87 +264,6 @@ fn sources(facts: &ChunkFacts, cluster: &Cluster, policy: &Policy) -> Result<Vec
     if able.is_empty() { Err(Reason::SourcesBusy) } else { Ok(able.into_iter().map(|c| c.server).collect()) }
 }
 
-/// What the targets of a copy are asked, from the strictest to what is left in need: the filters, and who is taken.
-fn rounds(question: &Question) -> [(&'static [Filter], Vec<ServerId>); 4] {
-    let holders = |of: &dyn Fn(&&Holder) -> bool| -> Vec<ServerId> {
-        question.facts.holders.iter().filter(of).map(|h| h.server).collect()
-    };
-    let all = holders(&|_| true);
-    let untried = all.iter().chain(&question.failed).copied().collect();
-    // A bad replica can be replaced where it is, when nobody else can take one.
-    let not_bad = holders(&|h| !is_bad(h));
-    [(FOR_COPY, untried), (FOR_COPY, all.clone()), (FOR_COPY_IN_NEED, all), (FOR_COPY_IN_NEED, not_bad)]
-}
-
-/// The racks that the replicas lie on which stay.
-fn used_racks(facts: &ChunkFacts) -> BTreeSet<&str> {
-    counted(facts).filter(|h| !h.leaves()).map(|h| h.rack.as_str()).collect()
-}
-
-/// The racks that a target must not be on: those used, if there is another rack whose servers could take the chunk.
-fn racks_to_avoid<'a>(
-    used: &'a BTreeSet<&'a str>,
-    taken: &[ServerId],
-    bytes: u64,
-    need: &Need,
-    cluster: &Cluster,
-) -> Option<&'a BTreeSet<&'a str>> {
-    let anywhere = Ask { bytes, taken, used_racks: None, copies_in_max: u32::MAX, toward: None };
-    let lasting = |filter: &&Filter| !filter.passes_soon();
-    let lasting: Vec<Filter> = FOR_COPY.iter().filter(lasting).copied().collect();
-    let elsewhere = || {
-        let other = |c: &&Candidate| !used.contains(c.rack.as_str());
-        cluster.candidates.iter().filter(other).any(|c| rejection(&lasting, c, &anywhere).is_none())
-    };
-    // For a chunk that only lacks racks, a copy on one that it has would be for nothing.
-    (only_racks(need) || elsewhere()).then_some(used)
-}
-
-fn only_racks(need: &Need) -> bool {
-    need.missing == 0 && need.moving == 0
-}
-
-/// Where a copy must go that is made for balancing alone: anywhere else it would not even anything out.
-fn toward(facts: &ChunkFacts, need: &Need) -> Option<ServerId> {
-    let leaves_for = |h: &Holder| h.leaves() && !h.leaving;
-    facts.toward.filter(|_| need.missing == 0 && need.moving == 1 && !facts.holders.iter().any(leaves_for))
-}
-
-fn bytes_of(facts: &ChunkFacts) -> u64 {
-    facts.length.saturating_add(FILE_OVERHEAD)
-}
-
-fn target(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Result<ServerId, Reason> {
-    let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
-    let (mut last, mut before) = (Tally::default(), None);
-    for (filters, taken) in rounds(question) {
-        // Where only `Healthy` differs and ruled nobody out, the outcome would be the same: servers may be thousands.
-        if before.as_ref() == Some(&taken) && last.by(Filter::Healthy) == 0 {
-            continue;
-        }
-        let avoid = racks_to_avoid(&used, &taken, bytes, need, cluster);
-        let toward = toward(&question.facts, need);
-        let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
-        let (mut tally, mut best) = (Tally::default(), Best::default());
-        for candidate in &cluster.candidates {
-            let rejected = rejection(filters, candidate, &ask);
-            tally.count(rejected);
-            if rejected.is_none() {
-                best.offer(score(candidate, &policy.weights).total, candidate.server);
-            }
-        }
-        if let Some(target) = best.draw(question.chance) {
-            return Ok(target);
-        }
-        // Those who are only busy come before a second choice.
-        if tally.out.keys().any(|filter| filter.passes_soon()) {
-            return Err(Reason::TargetsBusy(tally));
-        }
-        (last, before) = (tally, Some(taken));
-    }
-    Err(if only_racks(need) { Reason::NoRack(last) } else { Reason::NoTarget(last) })
-}
-
 fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Decision {
     if !cluster.ready {
         return Decision::Wait(Reason::NotReady);
@@ -334,29 +278,37 @@ fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
         return Decision::Wait(Reason::Unsafe);
     }
     let kept = |h: &Holder| if h.quality == Quality::Quarantined { policy.quarantine_keep } else { policy.delay };
-    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| kept(h)) else {
+    let Some(bad) = facts.holders.iter().filter(|h| is_bad(h)).min_by_key(|h| (!removes(h), kept(h))) else {
         return Decision::Nothing;
     };
     let until = question.since.saturating_add(kept(bad));
     if question.now < until {
         return Decision::Wait(Reason::Keep { until });
     }
+    if !removes(bad) {
+        return Decision::Wait(Reason::Keep { until: question.now.saturating_add(LOOK_AGAIN) });
+    }
     Decision::Drop { server: bad.server, bad: true }
+}
+
+/// A server that removes what it is told to, and has reported since it registered last: what was dropped before a full report is
+/// what the report shows.
+fn removes(holder: &Holder) -> bool {
+    holder.health == Health::Alive && holder.reported
 }
 
 fn racks<'a>(of: impl Iterator<Item = &'a Holder>) -> usize {
     of.map(|h| h.rack.as_str()).collect::<BTreeSet<_>>().len()
 }
 
-/// The replica to drop of those that are too many, of a server that has reported since it registered last: what was dropped
-/// before a full report is what the report shows. Without it the wanted number of replicas must remain that are known for
+/// The replica to drop of those that are too many. Without it the wanted number of replicas must remain that are known for
 /// certain, on as many racks as now, as far as the wanted number can use them (S7).
 fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
     let wanted = facts.wanted as usize;
     let racks_now = racks(counted(facts)).min(wanted);
     let may_go = |victim: &&Holder| {
         let rest = || facts.holders.iter().filter(|h| h.server != victim.server && h.is_safe());
-        victim.health == Health::Alive && victim.reported && rest().count() >= wanted && racks(rest()) >= racks_now
+        removes(victim) && rest().count() >= wanted && racks(rest()) >= racks_now
     };
     // First who is to leave anyway, then who shares a rack, then who has the least room.
     let order = |holder: &&Holder| {
@@ -368,30 +320,6 @@ fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
         (holder.leaves(), sharing, fill, holder.server)
     };
     counted(facts).filter(may_go).max_by_key(order).map(|h| h.server)
-}
-
-/// A decision with everything that was looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    /// What the chunk needs.
-    pub need: Need,
-    /// What would be done now.
-    pub decision: Decision,
-    /// Every server as a target of a copy: each filter and each term of its score.
-    pub targets: Vec<Explained>,
-}
-
-/// Decides, and says why.
-#[must_use]
-pub fn explained(question: &Question, cluster: &Cluster, policy: &Policy) -> Explanation {
-    let (need, decision) = decide(question, cluster, policy);
-    let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
-    let [_, (_, taken), ..] = rounds(question);
-    let avoid = racks_to_avoid(&used, &taken, bytes, &need, cluster);
-    let toward = toward(&question.facts, &need);
-    let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
-    let targets = cluster.candidates.iter().map(|c| explain(FOR_COPY, c, &ask, &policy.weights)).collect();
-    Explanation { need, decision, targets }
 }
 
 #[cfg(test)]

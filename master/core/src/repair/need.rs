@@ -23,7 +23,7 @@ pub struct Need {
     pub rack_short: bool,
     /// Good replicas beyond those wanted.
     pub surplus: u32,
-    /// Replicas that are of no use, on servers that are alive.
+    /// Replicas that are of no use, on servers that are not counted as lost.
     pub bad: u32,
 }
 
@@ -52,12 +52,10 @@ pub(super) fn counted(facts: &ChunkFacts) -> impl Iterator<Item = &Holder> {
     })
 }
 
-/// A replica that is of no use but takes room on a server that could remove it.
+/// A replica that is of no use but takes room. That of a server which could not remove it now counts as well: nobody looks at
+/// the chunk only because the server can again.
 pub(super) fn is_bad(holder: &Holder) -> bool {
-    matches!(holder.quality, Quality::Quarantined | Quality::Unfit)
-        && holder.health == Health::Alive
-        && holder.reported
-        && !holder.dropping
+    matches!(holder.quality, Quality::Quarantined | Quality::Unfit) && holder.health != Health::Dead && !holder.dropping
 }
 
 /// What a chunk needs. `racks`: how many the cluster has.

@@ -24,6 +24,8 @@ const MISSING_FIRST: u32 = 2;
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A chunk that failed so often in a row is not waited for by those that miss fewer replicas.
+const ATTEMPTS_WAITED_FOR: u32 = 2;
 /// Servers that are remembered as having failed a chunk lately.
 const FAILED_MAX: usize = 4;
 /// Chunks whose time has come that are looked at again in one go; the others follow at the next look.
@@ -81,12 +83,32 @@ impl Entry {
         self.work != Work::None || !self.reason.as_ref().is_some_and(Reason::is_blocked)
     }
 
+    /// Chunks that miss fewer replicas wait for it. One that fails again and again holds nobody up, nor does one without any
+    /// good replica: putting it together from what can be read may never come to an end, and cannot get worse meanwhile.
+    fn goes_first(&self) -> bool {
+        self.need.missing >= MISSING_FIRST
+            && self.need.good > 0
+            && self.attempts < ATTEMPTS_WAITED_FOR
+            && self.is_pending()
+    }
+
+    /// It has all it wants, and only a bad replica is kept for a while.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.work == Work::None && matches!(self.reason, Some(Reason::Keep { .. }))
+    }
+
     /// Bytes that are still to be copied for it.
     #[must_use]
     pub fn bytes_left(&self) -> u64 {
         let copies = u64::from(self.need.missing + self.need.moving).max(u64::from(self.need.rack_short));
         let done = if let Work::Copying { done, .. } = self.work { done } else { 0 };
         (copies * self.bytes).saturating_sub(done)
+    }
+
+    /// Those of them that no rate says anything about: it is blocked, or there is no good replica to copy.
+    fn bytes_stuck(&self) -> u64 {
+        if self.is_pending() && self.need.good > 0 { 0 } else { self.bytes_left() }
     }
 }
 
@@ -108,8 +130,12 @@ pub struct Totals {
     pub lost: u64,
     /// Bytes that are still to be copied.
     pub bytes_left: u64,
+    /// Those among them for which time alone does nothing.
+    pub bytes_stuck: u64,
     /// Copies under way.
     pub copying: u64,
+    /// Chunks that have all they want, where only a bad replica is kept for a while.
+    pub kept: u64,
 }
 
 /// The ledger.
@@ -170,13 +196,15 @@ impl Queue {
         if let Some(next) = entry.next {
             self.later.remove(&(next, chunk));
         }
-        if entry.need.missing >= MISSING_FIRST && entry.is_pending() {
+        if entry.goes_first() {
             less(&mut self.first, entry.need.missing);
         }
         less(&mut self.totals.by_missing, entry.need.missing);
         self.totals.lost -= u64::from(entry.need.good == 0);
         self.totals.bytes_left -= entry.bytes_left();
+        self.totals.bytes_stuck -= entry.bytes_stuck();
         self.totals.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept -= u64::from(entry.is_kept());
         Some(entry)
     }
 
@@ -193,13 +221,15 @@ impl Queue {
                 }
             }
         }
-        if entry.need.missing >= MISSING_FIRST && entry.is_pending() {
+        if entry.goes_first() {
             *self.first.entry(entry.need.missing).or_default() += 1;
         }
         *self.totals.by_missing.entry(entry.need.missing).or_default() += 1;
         self.totals.lost += u64::from(entry.need.good == 0);
         self.totals.bytes_left += entry.bytes_left();
+        self.totals.bytes_stuck += entry.bytes_stuck();
         self.totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.totals.kept += u64::from(entry.is_kept());
         self.entries.insert(chunk, entry);
     }
 
@@ -407,10 +437,11 @@ impl Queue {
         })
     }
 
-    /// When everything that can be worked on will be done, at the rate measured now.
+    /// When everything will be done, at the rate measured now. `None`: that cannot be said, because nothing was measured yet
+    /// or something is stuck.
     #[must_use]
     pub fn estimate(&self, now: Duration) -> Option<Duration> {
-        let rate = self.rate(now)?;
+        let rate = self.rate(now).filter(|_| self.totals.bytes_stuck == 0)?;
         Some(time_for(self.totals.bytes_left, rate))
     }
 
@@ -442,7 +473,7 @@ fn estimate(entry: &Entry, ahead: u64, rate: Option<u64>, now: Duration) -> Opti
         let own = u64::try_from(u128::from(done) * 1000 / took.as_millis().max(1)).unwrap_or(u64::MAX);
         return Some(time_for(entry.bytes.saturating_sub(done), own));
     }
-    if !entry.is_pending() {
+    if !entry.is_pending() || entry.need.good == 0 {
         return None;
     }
     let waits = entry.next.map_or(Duration::ZERO, |next| next.saturating_sub(now));

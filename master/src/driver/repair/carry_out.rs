@@ -25,8 +25,11 @@ use crate::{
 const PATIENCE: u32 = 4;
 /// And at least this.
 const COPY_DEADLINE_MIN: Duration = Duration::from_secs(30);
-/// A drop, or a cancellation, is answered within this.
-const DROP_DEADLINE: Duration = Duration::from_secs(15);
+/// A cancellation is answered within this.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(15);
+/// A drop is waited for much longer: until its answer, or the end of the registration, the replica counts nowhere (S7), and an
+/// answer that comes when nobody waits any more tells nobody.
+const DROP_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What a chunkserver is to do.
 pub(super) enum Order {
@@ -88,7 +91,7 @@ pub(super) async fn carry_out(shared: &Arc<Shared>, leading: &Arc<Leading>, orde
         Order::Cancel(Needless { chunk, target }) => {
             tracing::info!(%chunk, %target, "a copy is not needed any more and is cancelled");
             let body = v1::command::Body::CancelCopies(v1::CancelCopies { chunks: vec![chunk.0] });
-            if let Err(error) = leading.dispatch.call(target, body, DROP_DEADLINE).await {
+            if let Err(error) = leading.dispatch.call(target, body, CANCEL_DEADLINE).await {
                 tracing::debug!(%chunk, %target, %error, "a copy may go on although it is not needed");
             }
         }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use quarry_client::ChunkId;
 
-use super::duration;
+use super::maintenance;
 
 /// `repairs`.
 #[derive(Debug, Args)]
@@ -65,8 +65,8 @@ pub struct Leave {
 /// `maintenance`.
 #[derive(Debug, Args)]
 pub struct Maintenance {
-    /// For how long, as in 30m or 2h; it ends by itself
-    #[arg(long = "for", value_name = "TIME", value_parser = duration, required_unless_present = "end")]
+    /// For how long, as in 30m, 2h or 3d; it ends by itself
+    #[arg(long = "for", value_name = "TIME", value_parser = maintenance, required_unless_present = "end")]
     pub lasting: Option<Duration>,
     /// End it now
     #[arg(long, conflicts_with = "lasting")]
@@ -82,7 +82,8 @@ pub struct Rebalance {
     /// Move nothing: show how full the chunkservers are and would be, and how far a rebalancing under way has come
     #[arg(long, conflicts_with_all = ["stop", "no_wait"])]
     pub dry_run: bool,
-    /// End one that is under way; what was moved stays moved
+    /// End one that is under way, and let none begin by itself until `quarry settings balance-automatic=1`; what was moved
+    /// stays moved
     #[arg(long)]
     pub stop: bool,
     /// Return at once; without it, the command returns when nothing is left to move, however long that takes

@@ -13,24 +13,49 @@ pub(super) fn host_port(text: &str) -> Outcome<String> {
     }
 }
 
+/// The longest time that a command waits.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest and the longest maintenance. Source of the longest: the master's own limit.
+const MAINTENANCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
+
 /// A time as people write it; a number alone counts seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    if time > DURATION_MAX { Err("write a time of at most 7 days, as in 30s, 2m or 1h".into()) } else { Ok(time) }
+}
+
+/// How long a maintenance lasts.
+pub(super) fn maintenance(text: &str) -> Result<Duration, String> {
+    let (least, most) = MAINTENANCE;
+    let time = time(text)?;
+    if time < least || time > most {
+        return Err(
+            "a maintenance lasts from 1 second to 30 days; write 30m, 2h or 3d (for good is `quarry decommission`)"
+                .into(),
+        );
+    }
+    Ok(time)
+}
+
+fn time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let wrong = || "write a time above zero, as in 500ms, 30s, 2m or 1h".to_string();
+    let wrong = || "write a time above zero, as in 500ms, 30s, 2m, 1h or 3d".to_string();
     let seconds = match unit.trim() {
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 24.0 * 3600.0,
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * seconds)
-        .ok()
-        .filter(|d| !d.is_zero() && *d <= Duration::from_secs(7 * 24 * 3600))
-        .ok_or_else(wrong)
+    let seconds = number * seconds;
+    // Longer than anybody can mean: what is too long is said by who knows what is not.
+    let time =
+        Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 { Duration::MAX } else { Duration::ZERO });
+    if time.is_zero() { Err(wrong()) } else { Ok(time) }
 }
 
 /// `NAME=VALUE`.
@@ -65,6 +90,13 @@ mod tests {
         for bad in ["", "0s", "-1s", "1y", "s", "1e99s", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert!(duration("99999d").unwrap_err().contains("at most 7 days"));
+        assert_eq!(maintenance("8d"), Ok(Duration::from_secs(8 * 24 * 3600)));
+        assert_eq!(maintenance("1s"), Ok(Duration::from_secs(1)));
+        for bad in ["1ms", "999ms", "31d", "99999d", "99999999999999999999h"] {
+            assert!(maintenance(bad).is_err_and(|why| why.contains("from 1 second to 30 days")), "{bad}");
+        }
+        assert!(maintenance("0s").is_err() && maintenance("-1d").is_err());
         assert_eq!(signal("kill"), Ok(Signal::SIGKILL));
         assert_eq!(signal("SIGSTOP"), Ok(Signal::SIGSTOP));
         assert_eq!(signal("15"), Ok(Signal::SIGTERM));

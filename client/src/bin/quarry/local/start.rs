@@ -22,7 +22,7 @@ use crate::{
 
 /// Chunkservers of a cluster that does not say.
 const CHUNKSERVERS_DEFAULT: u16 = 3;
-/// One question whether all are alive gets an answer within this, or is asked again.
+/// One question whether all are up gets an answer within this, or is asked again.
 const ASK: Duration = Duration::from_secs(2);
 /// A process that was started in vain gets this long to end by itself.
 const GIVE_UP: Duration = Duration::from_secs(3);
@@ -122,7 +122,7 @@ fn is_new(cluster: &Cluster, master: &Member) -> Outcome<bool> {
     Ok(local_fs::look(&data)?.is_none() || local_fs::entries(&data)?.is_empty())
 }
 
-/// Starts those of `members` that do not run, and waits until they are alive. What was started in vain is stopped.
+/// Starts those of `members` that do not run, and waits until they are up. What was started in vain is stopped.
 async fn bring_up<'a>(
     context: &Context,
     cluster: &'a Cluster,
@@ -185,7 +185,7 @@ async fn wait_for_port(
     }
 }
 
-/// Waits until the master leads and knows every one of `members` as alive. Chunkservers alone cannot be asked
+/// Waits until the master leads and every one of `members` is registered with it and beats. Chunkservers alone cannot be asked
 /// about: with the master down, listening must do.
 async fn wait_alive(
     context: &Context,
@@ -205,13 +205,13 @@ async fn wait_alive(
     }
     loop {
         let absent = match ask(context, cluster).await {
-            Ok(status) => members.iter().find(|member| !status::is_alive(&status, member)).copied(),
+            Ok(status) => members.iter().find(|member| !status::is_up(&status, member)).copied(),
             Err(_) => members.first().copied(),
         };
         let Some(absent) = absent else { return Ok(()) };
         check_ended(cluster, started)?;
         if world.clock.now() >= deadline {
-            return Err(too_late(cluster, absent, "is not alive"));
+            return Err(too_late(cluster, absent, "does not take part"));
         }
         world.clock.sleep(LOOK_AGAIN).await;
     }
@@ -279,7 +279,7 @@ async fn report(context: &Context, cluster: &Cluster, started: &[(&Member, Runni
     if started.is_empty() {
         out.line("everything runs already").await?;
     }
-    out.line(format!("all alive; data and logs are in {}", cluster.dir.display())).await?;
+    out.line(format!("all are up; data and logs are in {}", cluster.dir.display())).await?;
     out.line(format!("use it with: quarry --masters {0} …  or: export QUARRY_MASTERS={0}", cluster.masters())).await?;
     out.flush().await
 }

@@ -53,20 +53,41 @@ pub fn json_of(cluster: &Cluster) -> Outcome<Value> {
     Ok(json!({"dir": cluster.dir.to_string_lossy(), "masters": cluster.masters(), "processes": processes}))
 }
 
-/// Whether the cluster's own status knows the member as taking part.
-pub fn is_alive(status: &StatusReply, member: &Member) -> bool {
+/// Whether the cluster's own status knows the member as running. A chunkserver that is being drained, in maintenance or
+/// decommissioned is what an operator wants it to be: only its beats say whether it is up.
+pub fn is_up(status: &StatusReply, member: &Member) -> bool {
     let address = member.address();
     match member.role {
         Role::Master => status.masters.iter().any(|master| master.address == address && master.reachable),
-        Role::Chunkserver => {
-            status.chunkservers.iter().any(|server| server.address == address && server.state == "alive")
-        }
+        Role::Chunkserver => status.chunkservers.iter().any(|server| server.address == address && server.up),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quarry_proto::v1::ChunkserverStatus;
+
     use super::*;
+
+    #[test]
+    fn a_chunkserver_is_up_when_its_beats_come_whatever_an_operator_wants_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster::new(dir.path().into(), 1, 9400);
+        cluster.add_chunkserver(9410);
+        let member = cluster.of_role(Role::Chunkserver).next().unwrap();
+        let is_up_as = |state: &str, up| {
+            let server = ChunkserverStatus { address: member.address(), state: state.into(), up, ..Default::default() };
+            is_up(&StatusReply { chunkservers: vec![server], ..Default::default() }, member)
+        };
+        for state in ["alive", "draining", "maintenance", "decommissioned", "suspect"] {
+            assert!(is_up_as(state, true), "{state}");
+        }
+        // What an operator wants of it shows also while it is away.
+        for state in ["maintenance", "decommissioned", "dead"] {
+            assert!(!is_up_as(state, false), "{state}");
+        }
+        assert!(!is_up(&StatusReply::default(), member));
+    }
 
     #[test]
     fn json_has_the_names_of_the_contract() {

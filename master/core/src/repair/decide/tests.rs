@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use quarry_types::{ChunkId, Crc32};
 
 use super::*;
-use crate::command::ServerWish;
+
+mod spread;
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -91,6 +92,22 @@ fn only_a_chunk_that_misses_one_waits_for_its_delay() {
 }
 
 #[test]
+fn nobody_waits_for_a_dead_server_that_is_to_be_emptied_anyway() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let dead = |wish| Holder { health: Health::Dead, wish, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), dead(ServerWish::Active)]);
+    ask.since = NOW;
+    assert!(matches!(next(&ask, &cluster), Decision::Wait(Reason::Delay { .. })));
+    for wish in [ServerWish::Decommissioned, ServerWish::Draining] {
+        ask.facts.holders[2] = dead(wish);
+        assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "{wish:?}");
+    }
+    // Another one that had it may be back in a moment.
+    ask.facts.holders.push(Holder { health: Health::Dead, ..holder(3, "d") });
+    assert!(matches!(next(&ask, &cluster), Decision::Wait(Reason::Delay { .. })));
+}
+
+#[test]
 fn the_brake_holds_what_has_two_replicas_and_not_what_has_one() {
     let mut cluster = cluster(&["a", "b", "c", "d"]);
     cluster.brake = Some("3 of 4 went".into());
@@ -112,7 +129,7 @@ fn a_new_leader_decides_nothing_before_servers_have_reported() {
 fn the_exact_predicate_and_its_remedy_are_named() {
     let reason = |cluster: &Cluster, ask: &Question| {
         let Decision::Wait(reason) = next(ask, cluster) else { panic!() };
-        (reason.to_string(), reason.remedy().to_owned())
+        (reason.to_string(), reason.remedy())
     };
     let ask = question(vec![holder(0, "a"), holder(1, "b")]);
     let mut full = cluster(&["a", "b", "c"]);
@@ -263,6 +280,44 @@ fn a_copy_for_balancing_goes_where_balancing_wants_it_and_nowhere_else() {
     // What misses a replica goes wherever it can.
     ask.facts.holders.pop();
     assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }));
+}
+
+#[test]
+fn a_bad_replica_of_a_server_that_cannot_remove_it_now_is_not_forgotten() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let bad = Holder { quality: Quality::Quarantined, ..holder(3, "d") };
+    let unable = [
+        Holder { health: Health::Suspect, ..bad.clone() },
+        Holder { health: Health::Partitioned, ..bad.clone() },
+        Holder { reported: false, ..bad.clone() },
+    ];
+    let policy = Policy { quarantine_keep: Duration::ZERO, ..Policy::default() };
+    let decided = |bad: Holder| {
+        let ask = question(vec![holder(0, "a"), holder(1, "b"), holder(2, "c"), bad]);
+        decide(&ask, &cluster, &policy)
+    };
+    for unable in unable {
+        let (need, decision) = decided(unable);
+        assert_eq!((need.bad, need.is_met()), (1, false), "it stays in the ledger");
+        assert!(matches!(decision, Decision::Wait(Reason::Keep { until }) if until > NOW), "{decision:?}");
+    }
+    assert_eq!(decided(bad).1, Decision::Drop { server: server(3), bad: true });
+}
+
+#[test]
+fn a_copy_for_balancing_never_costs_a_rack() {
+    let cluster = cluster(&["a", "b", "c", "a", "c"]);
+    let leaving = Holder { leaving: true, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), leaving]);
+    ask.facts.toward = Some(server(3));
+    let Decision::Wait(Reason::NoTarget(tally)) = next(&ask, &cluster) else { panic!("{:?}", next(&ask, &cluster)) };
+    assert_eq!(tally.by(Filter::Rack), 1);
+    ask.facts.toward = Some(server(4));
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(4)));
+    // Two replicas cannot use a third rack.
+    (ask.facts.wanted, ask.facts.toward) = (2, Some(server(3)));
+    ask.facts.holders.remove(0);
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { target, .. } if target == server(3)));
 }
 
 #[test]

@@ -53,6 +53,23 @@ fn chunks_missing_two_are_all_above_one_replica_before_others_start() {
 }
 
 #[test]
+fn what_only_keeps_a_bad_replica_is_counted_by_itself() {
+    let mut queue = queue(&[(1, 1, 0)]);
+    let kept = Need { bad: 1, ..whole() };
+    assert_eq!(queue.assess(ChunkId(2), kept, 100, at(0)), None);
+    assert_eq!(queue.totals().kept, 0, "nobody has decided yet");
+    queue.wait(ChunkId(2), Reason::Keep { until: at(50) }, at(1));
+    queue.wait(ChunkId(1), Reason::Delay { until: at(50) }, at(1));
+    assert_eq!((queue.totals().kept, queue.len()), (1, 2));
+    assert_eq!(queue.assess(ChunkId(2), need(1), 100, at(2)), None);
+    assert_eq!(queue.totals().kept, 0, "now it misses one");
+    queue.assess(ChunkId(2), kept, 100, at(3));
+    queue.wait(ChunkId(2), Reason::Keep { until: at(50) }, at(3));
+    queue.forget(ChunkId(2), at(4));
+    assert_eq!((queue.totals().kept, queue.len()), (0, 1));
+}
+
+#[test]
 fn a_server_that_comes_back_makes_a_copy_needless() {
     let mut queue = queue(&[(1, 1, 0), (2, 1, 0)]);
     queue.copying(ChunkId(1), server(1), server(2), at(1));
@@ -64,6 +81,43 @@ fn a_server_that_comes_back_makes_a_copy_needless() {
     assert!(queue.finished(at(3)).all(|row| row.outcome == Outcome::Needless));
     assert_eq!(queue.finished(at(3)).count(), 2);
     assert_eq!(queue.finished(at(4000)).count(), 0);
+}
+
+#[test]
+fn what_cannot_be_helped_holds_up_nobody() {
+    let lost = Need { wanted: 3, good: 0, missing: 3, ..Need::default() };
+    let mut queue = queue(&[(1, 1, 0), (2, 2, 0)]);
+    queue.assess(ChunkId(3), lost, 100, at(0));
+    assert_eq!(due(&mut queue, 1), [3, 2], "the one that is lost goes first, and not alone");
+    queue.copying(ChunkId(3), server(1), server(2), at(1));
+    assert_eq!(due(&mut queue, 1), [2]);
+    // One that fails is waited for, but not again and again.
+    for (now, others) in [(1, vec![]), (10, vec![1])] {
+        queue.copying(ChunkId(2), server(1), server(2), at(now));
+        queue.failed(ChunkId(2), Some(server(2)), "broken".into(), at(now));
+        assert_eq!(due(&mut queue, now), others, "{now}");
+    }
+    assert_eq!(due(&mut queue, 20), [2, 1], "but it stays the first");
+    queue.copying(ChunkId(2), server(1), server(2), at(20));
+    queue.done(ChunkId(2), at(21));
+    queue.assess(ChunkId(2), need(2), 100, at(21));
+    assert_eq!(due(&mut queue, 21), [2], "and is waited for again once it came forward");
+}
+
+#[test]
+fn an_estimate_says_nothing_about_what_is_stuck() {
+    let mut queue = queue(&[(1, 1, 0), (2, 1, 0)]);
+    queue.copying(ChunkId(1), server(1), server(2), at(1));
+    queue.progress(ChunkId(1), 50, at(2));
+    assert!(queue.estimate(at(2)).is_some());
+    queue.wait(ChunkId(2), Reason::NoTarget(Tally::default()), at(2));
+    assert_eq!((queue.estimate(at(2)), queue.totals().bytes_stuck), (None, 100));
+    queue.assess(ChunkId(2), whole(), 100, at(2));
+    assert!(queue.estimate(at(2)).is_some());
+    queue.assess(ChunkId(3), Need { wanted: 3, good: 0, missing: 3, ..Need::default() }, 100, at(2));
+    assert_eq!(queue.estimate(at(2)), None, "what has no good replica left is done when somebody brings one back");
+    let rows: Vec<_> = queue.rows(at(2)).map(|(chunk, _, eta)| (chunk.0, eta.is_some())).collect();
+    assert_eq!(rows, [(3, false), (1, true)]);
 }
 
 #[test]
@@ -226,8 +280,9 @@ proptest! {
                 *totals.by_missing.entry(entry.need.missing).or_default() += 1;
                 totals.lost += u64::from(entry.need.good == 0);
                 totals.bytes_left += entry.bytes_left();
+                totals.bytes_stuck += entry.bytes_stuck();
                 totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
-                if entry.need.missing >= MISSING_FIRST && entry.is_pending() {
+                if entry.goes_first() {
                     *first.entry(entry.need.missing).or_default() += 1;
                 }
             }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use quarry_env::clock::timeout;
 use quarry_proto::v1::raft_server::RaftServer;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::*;
 use crate::listen;
@@ -16,13 +16,12 @@ struct Member {
     dir: PathBuf,
     node: Node,
     group: Group,
-    /// Dropped: the port is closed.
-    _serving: oneshot::Sender<()>,
+    serving: Serving,
 }
 
 fn timing() -> GroupConfig {
     // Roomy, for machines that do much else.
-    GroupConfig { heartbeat: Duration::from_millis(200), election: Duration::from_secs(1), ..config() }
+    GroupConfig { heartbeat: Duration::from_millis(200), election: Duration::from_secs(2), ..config() }
 }
 
 async fn bound(address: &str) -> (Box<dyn quarry_env::Listener>, String) {
@@ -31,17 +30,23 @@ async fn bound(address: &str) -> (Box<dyn quarry_env::Listener>, String) {
     (listener, address)
 }
 
-fn serve(world: &World, group: &Group, listener: Box<dyn quarry_env::Listener>) -> oneshot::Sender<()> {
-    let (stop, stopped) = oneshot::channel();
+/// A running server. Its connections hold the stores, so that a member has stopped when they are closed.
+struct Serving {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+fn serve(world: &World, group: &Group, listener: Box<dyn quarry_env::Listener>) -> Serving {
+    let (stop, stopped) = oneshot::channel::<()>();
     let connections = listen::connections(listener, world.clock.clone());
     let server = tonic::transport::Server::builder().add_service(RaftServer::new(RaftRpc::new(group.clone())));
-    tokio::spawn(async move {
-        tokio::select! {
-            served = server.serve_with_incoming(connections) => served.unwrap(),
-            _ = stopped => {}
-        }
+    let ended = tokio::spawn(async move {
+        let stopped = async {
+            let _or_dropped = stopped.await;
+        };
+        server.serve_with_incoming_shutdown(connections, stopped).await.unwrap();
     });
-    stop
+    Serving { stop, ended }
 }
 
 impl Member {
@@ -53,7 +58,7 @@ impl Member {
         let group = Group::open(&world, &dir, us(), config).await.unwrap();
         let serving = serve(&world, &group, listener);
         led(&group).await;
-        Member { world, dir, node, group, _serving: serving }
+        Member { world, dir, node, group, serving }
     }
 
     async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
@@ -63,21 +68,29 @@ impl Member {
         Group::create_empty(&world, &dir, node.id, us()).await.unwrap();
         let group = Group::open(&world, &dir, us(), config).await.unwrap();
         let serving = serve(&world, &group, listener);
-        Member { world, dir, node, group, _serving: serving }
+        Member { world, dir, node, group, serving }
     }
 
     async fn stop(self) -> (World, PathBuf, Node) {
-        let Member { world, dir, node, group, _serving } = self;
-        drop(_serving);
+        let Member { world, dir, node, group, serving } = self;
+        serving.stop.send(()).unwrap();
+        timeout(&*world.clock, LIMIT, serving.ended).await.unwrap().unwrap();
         group.shutdown().await;
         (world, dir, node)
     }
 
     async fn again((world, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
         let (listener, _) = bound(&node.address).await;
-        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        // What was being answered when it stopped may hold the stores for a moment longer.
+        let mut opened = None;
+        until("its files are free", async || {
+            opened = Group::open(&world, &dir, us(), config.clone()).await.ok();
+            opened.is_some()
+        })
+        .await;
+        let group = opened.unwrap();
         let serving = serve(&world, &group, listener);
-        Member { world, dir, node, group, _serving: serving }
+        Member { world, dir, node, group, serving }
     }
 
     /// Waits until this member has applied a session.
@@ -197,8 +210,8 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
 async fn the_leadership_is_handed_over_and_a_member_is_removed() {
     let temp = tempfile::tempdir().unwrap();
     let members = three(&temp).await;
-    assert!(members[0].group.transfer(NodeId(3)).await.unwrap());
-    until("the third leads", async || leader(&members).is_some_and(|m| m.node.id == NodeId(3))).await;
+    until("the third leads", async || members[0].group.transfer(NodeId(3)).await.unwrap()).await;
+    until("it knows", async || leader(&members).is_some_and(|m| m.node.id == NodeId(3))).await;
     let group = &members[2].group;
     session(group, 1).await.unwrap();
     group.remove(NodeId(1)).await.unwrap();

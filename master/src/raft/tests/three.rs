@@ -111,7 +111,7 @@ impl Member {
 async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !met().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            real().clock.sleep(Duration::from_millis(10)).await;
         }
     };
     assert!(timeout(&*real().clock, LIMIT, waiting).await.is_ok(), "waited {LIMIT:?} until {what}");

@@ -345,6 +345,7 @@ impl Servers {
             health: self.health(id, now),
             wish: self.wish(id),
             sick: server.vitals().sickness(),
+            disks_known: disks_known(&server.disks),
             available_bytes: room.best.saturating_sub(given),
             active_writes: server.active_writes + server.placed_since_beat,
             active_reads: server.active_reads,
@@ -398,6 +399,11 @@ impl Servers {
             }
         }
     }
+}
+
+/// Whether the server has looked at its disks: what it has not looked at has no capacity and has not failed.
+fn disks_known(disks: &[v1::DiskInfo]) -> bool {
+    disks.iter().any(|d| !d.failed && d.capacity_bytes > 0) || (!disks.is_empty() && disks.iter().all(|d| d.failed))
 }
 
 /// The room on a server's disks, in bytes.
@@ -461,6 +467,14 @@ mod tests {
         assert_eq!(of(&[disk(1000, 400, false), disk(1000, 900, true), disk(1000, 500, false)]), (2000, 500, 900));
         assert_eq!(of(&[disk(1000, 50, false)]), (1000, 0, 0), "95 % full takes no new chunks");
         assert_eq!(of(&[]), (0, 0, 0));
+    }
+
+    #[test]
+    fn disks_are_known_when_one_was_looked_at_or_all_have_failed() {
+        assert!(!disks_known(&[]), "the registration did not wait for a slow disk");
+        assert!(!disks_known(&[disk(0, 0, false), disk(0, 0, true)]));
+        assert!(disks_known(&[disk(0, 0, false), disk(1000, 0, false)]));
+        assert!(disks_known(&[disk(0, 0, true)]));
     }
 
     #[test]

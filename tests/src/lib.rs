@@ -7,6 +7,7 @@
 //! | [`process`] | one process that ends with its guard |
 //! | [`cli`] | running `quarry` and reading what it prints |
 //! | [`data`] | reproducible bytes and their checksums |
+//! | [`damage`] | damage to chunk files |
 //! | [`namespace`] | a network namespace whose way to a port can be cut; needs root |
 //! | [`mount`] | a file system in memory that can be taken away; needs root |
 //! | [`wait`] | waiting for a condition, with a deadline |
@@ -15,6 +16,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod damage;
 pub mod data;
 pub mod mount;
 pub mod namespace;

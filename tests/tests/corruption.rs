@@ -2,25 +2,18 @@
 
 use std::{
     fs,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use quarry_tests::{Cluster, Options, cli, data, wait};
-
-/// Where data begins in a chunk file.
-const DATA_AT: u64 = 8192;
+use quarry_tests::{
+    Cluster, Options, cli,
+    damage::{DATA_AT, flip},
+    data, wait,
+};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is text")
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = fs::File::options().read(true).write(true).open(path).expect("a chunk file");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("within the file");
-    file.write_all_at(&[byte[0] ^ 0x10], at).expect("a chunk file");
 }
 
 /// Damages one replica of one file, then reads it often enough that every replica has been asked, and waits until
@@ -48,7 +41,7 @@ fn damage_one(what: &str, damage: impl FnOnce(&[PathBuf])) {
 
 #[test]
 fn s3_a_flipped_bit_is_noticed_and_shown() {
-    damage_one("a flipped bit", |files| flip(&files[0], DATA_AT + 1_234_567));
+    damage_one("a flipped bit", |files| flip(&files[0], 1_234_567));
 }
 
 #[test]
@@ -81,7 +74,7 @@ fn s3_with_every_replica_bad_the_lost_chunk_is_named_and_nothing_wrong_is_delive
     let chunk = cluster.chunks("/f")["chunks"][0]["id"].to_string();
     let bad_at = 2_000_000;
     for (_, path) in cluster.chunk_files() {
-        flip(&path, DATA_AT + bad_at);
+        flip(&path, bad_at);
     }
     let back = cluster.path("back");
     let got = cluster.quarry(&["get", "/f", text(&back)]);

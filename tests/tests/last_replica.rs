@@ -1,12 +1,10 @@
 //! Chunks that are lost, or nearly: they hold up nobody else's repair, and nobody is told that the last server of one is empty.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt as _, path::Path, time::Duration};
+use std::time::Duration;
 
-use quarry_tests::{Cluster, Options, data, wait};
+use quarry_tests::{Cluster, Options, damage::flip, data, wait};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Where a chunk's bytes begin in its file.
-const DATA_AT: u64 = 8192;
 
 fn cluster(settings: &[&str]) -> Cluster {
     Cluster::start(&Options {
@@ -15,13 +13,6 @@ fn cluster(settings: &[&str]) -> Cluster {
         settings: settings.iter().map(|s| (*s).to_owned()).collect(),
         ..Options::default()
     })
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("a chunk file");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("it is that long");
-    file.write_all_at(&[byte[0] ^ 1], at).expect("it can be written");
 }
 
 fn is_lost(cluster: &Cluster, limit: Duration) {
@@ -41,7 +32,7 @@ fn a_chunk_that_cannot_be_rescued_holds_up_nobody_elses_repair() {
     let mut cluster = cluster(&["repair-delay=0s"]);
     cluster.put("/lost", &[], &data::bytes(1, 50_000));
     for (_, path) in cluster.chunk_files() {
-        flip(&path, DATA_AT + 1000);
+        flip(&path, 1000);
     }
     assert_ne!(cluster.quarry(&["cat", "/lost"]).code, 0);
     is_lost(&cluster, LIMIT);
@@ -99,7 +90,7 @@ fn s7_the_last_replica_is_counted_although_it_is_bad() {
     let holder = cluster.placed("/one")[0][0];
     let address = cluster.servers[holder].address.clone();
     for (_, path) in cluster.chunk_files() {
-        flip(&path, DATA_AT + 150_000);
+        flip(&path, 150_000);
     }
     assert_ne!(cluster.quarry(&["cat", "/one"]).code, 0);
     is_lost(&cluster, LIMIT);

@@ -1,20 +1,15 @@
 //! Corruption that nobody reads: scrubbing finds it, and the replicas are replaced from good ones.
 
-use std::{fs, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use quarry_tests::{Cluster, Options, cli, data, wait};
+use quarry_tests::{
+    Cluster, Options, cli,
+    damage::{DATA_AT, flip},
+    data, wait,
+};
 
-/// Where data begins in a chunk file.
-const DATA_AT: u64 = 8192;
 const FILES: u64 = 100;
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn flip(path: &Path, at: u64) {
-    let file = fs::File::options().read(true).write(true).open(path).expect("a chunk file");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("within the file");
-    file.write_all_at(&[byte[0] ^ 0x10], at).expect("a chunk file");
-}
 
 /// Whether every replica of every file is the file: read from the chunk files themselves, behind the servers' backs.
 fn files_that_differ(cluster: &Cluster, contents: &[Vec<u8>]) -> Vec<String> {
@@ -44,7 +39,7 @@ fn s2_corruption_in_one_percent_of_replicas_is_found_and_replaced_and_spreads_no
     assert_eq!(files.len() as u64, 3 * FILES);
     assert_eq!(files_that_differ(&cluster, &contents), Vec::<String>::new());
     // One replica in a hundred of each kind of damage, of chunks that share no replica with one another.
-    flip(&files[10], DATA_AT + 70_000);
+    flip(&files[10], 70_000);
     fs::File::options().write(true).open(&files[110]).and_then(|f| f.set_len(DATA_AT + 5000)).expect("a file");
     fs::remove_file(&files[210]).expect("a file");
     wait::until("every replica to be right again", LIMIT, || {

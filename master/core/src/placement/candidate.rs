@@ -18,6 +18,8 @@ pub struct Candidate {
     pub wish: ServerWish,
     /// Why it should be given nothing new though it is alive (a slow or failing disk, a busy processor).
     pub sick: Option<String>,
+    /// It has looked at its disks since it started; until then its room is unknown, not used up.
+    pub disks_known: bool,
     /// Bytes of all its disks that work.
     pub capacity_bytes: u64,
     /// Bytes it can still take on one disk, its reserve kept.
@@ -54,6 +56,7 @@ impl Candidate {
             health: Health::Alive,
             wish: ServerWish::Active,
             sick: None,
+            disks_known: true,
             capacity_bytes,
             available_bytes: free_bytes,
             free_bytes,

@@ -22,6 +22,8 @@ pub enum Filter {
     Wish,
     /// Its disks and processors are well.
     Healthy,
+    /// It has looked at its disks since it started.
+    Disks,
     /// It has room.
     Room,
     /// Not too many writes are under way on it.
@@ -37,13 +39,15 @@ pub enum Filter {
 }
 
 /// What is asked of every member of a new chunk, in this order.
-pub const FOR_NEW: &[Filter] = &[Filter::Taken, Filter::Alive, Filter::Wish, Filter::Room, Filter::Writes];
+pub const FOR_NEW: &[Filter] =
+    &[Filter::Taken, Filter::Alive, Filter::Wish, Filter::Disks, Filter::Room, Filter::Writes];
 /// What is asked of the target of a copy: first what only operators or losses change, last what passes by itself.
 pub const FOR_COPY: &[Filter] = &[
     Filter::Alive,
     Filter::Taken,
     Filter::Wish,
     Filter::Healthy,
+    Filter::Disks,
     Filter::Room,
     Filter::Rack,
     Filter::Fill,
@@ -56,6 +60,7 @@ pub const FOR_COPY_IN_NEED: &[Filter] = &[
     Filter::Alive,
     Filter::Taken,
     Filter::Wish,
+    Filter::Disks,
     Filter::Room,
     Filter::Rack,
     Filter::Fill,
@@ -87,6 +92,7 @@ impl Filter {
             Filter::Alive => candidate.health == Health::Alive,
             Filter::Wish => candidate.wish == ServerWish::Active,
             Filter::Healthy => candidate.sick.is_none(),
+            Filter::Disks => candidate.disks_known,
             Filter::Room => candidate.available_bytes >= ask.bytes,
             Filter::Writes => candidate.active_writes < WRITES_PER_SERVER,
             Filter::Rack => ask.used_racks.is_none_or(|used| !used.contains(candidate.rack.as_str())),
@@ -104,6 +110,7 @@ impl Filter {
             Filter::Alive => candidate.health.word().into(),
             Filter::Wish => candidate.wish.word().into(),
             Filter::Healthy => candidate.sick.clone().unwrap_or_else(|| "well".into()),
+            Filter::Disks => (if candidate.disks_known { "known" } else { "not known yet" }).into(),
             Filter::Room => format!("{} bytes of {} needed", candidate.available_bytes, ask.bytes),
             Filter::Writes => format!("{} of at most {WRITES_PER_SERVER}", candidate.active_writes),
             Filter::Rack => match ask.used_racks {
@@ -130,6 +137,7 @@ impl Filter {
             Filter::Alive => "alive",
             Filter::Wish => "taking part",
             Filter::Healthy => "healthy",
+            Filter::Disks => "disks known",
             Filter::Room => "room",
             Filter::Writes => "writes under way",
             Filter::Rack => "rack spread",
@@ -147,6 +155,7 @@ impl Filter {
             Filter::Alive => "not alive",
             Filter::Wish => "draining or in maintenance",
             Filter::Healthy => "unhealthy",
+            Filter::Disks => "that have not looked at their disks yet",
             Filter::Room => "without room",
             Filter::Writes => "busy with writes",
             Filter::Rack => "on racks that the chunk uses already",
@@ -164,6 +173,7 @@ impl Filter {
             Filter::Alive => "start the chunkservers that are down, or add one",
             Filter::Wish => "end a drain or a maintenance (`quarry undrain`), or add a chunkserver",
             Filter::Healthy => "replace the disks that `quarry status` shows as slow or failed, or add a chunkserver",
+            Filter::Disks => "wait: a chunkserver looks at its disks when it starts",
             Filter::Room => {
                 "free some room (`quarry rm --now`, `quarry trash --empty`), or add a chunkserver or a disk"
             }
@@ -178,7 +188,7 @@ impl Filter {
     /// Whether time alone lets candidates pass.
     #[must_use]
     pub fn passes_soon(self) -> bool {
-        matches!(self, Filter::Writes | Filter::Copies | Filter::Budget)
+        matches!(self, Filter::Disks | Filter::Writes | Filter::Copies | Filter::Budget)
     }
 }
 
@@ -250,7 +260,7 @@ impl Obstacle {
             Filter::Room => {
                 format!("free some room (`quarry rm --now`, `quarry trash --empty`) or add a disk on {place}, or {add}")
             }
-            Filter::Rack | Filter::Fill | Filter::Writes | Filter::Copies | Filter::Budget => {
+            Filter::Disks | Filter::Rack | Filter::Fill | Filter::Writes | Filter::Copies | Filter::Budget => {
                 self.filter.remedy().into()
             }
         }

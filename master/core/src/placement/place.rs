@@ -146,17 +146,28 @@ mod tests {
 
     #[test]
     fn each_filter_is_named() {
-        let mut all: Vec<Candidate> = (0..6).map(|n| candidate(n, 0)).collect();
+        let mut all: Vec<Candidate> = (0..7).map(|n| candidate(n, 0)).collect();
         all[0].health = Health::Suspect;
         all[1].wish = ServerWish::Draining;
         all[2].available_bytes = 63;
         all[3].active_writes = WRITES_PER_SERVER;
+        all[6].disks_known = false;
         let ask = Request { exclude: vec![all[4].server], ..request(3, 2) };
         let error = place(&all, &ask, &mut rng(1)).unwrap_err();
         assert!(FOR_NEW.iter().all(|filter| error.tally.by(*filter) == 1), "{error}");
-        assert!(error.to_string().contains("1 of 6 chunkservers"), "{error}");
+        assert!(error.to_string().contains("1 of 7 chunkservers"), "{error}");
         assert!(!error.for_want_of_room() || error.tally.usable + 1 >= 2);
         assert_eq!(place(&all, &Request { min: 1, ..ask }, &mut rng(1)).unwrap(), [all[5].server]);
+    }
+
+    #[test]
+    fn a_server_that_has_not_looked_at_its_disks_is_not_one_without_room() {
+        let mut all = [candidate(0, 0), candidate(1, 1)];
+        (all[0].available_bytes, all[1].available_bytes) = (0, 0);
+        assert!(place(&all, &request(2, 2), &mut rng(1)).unwrap_err().for_want_of_room());
+        all[1].disks_known = false;
+        let error = place(&all, &request(2, 2), &mut rng(1)).unwrap_err();
+        assert!(!error.for_want_of_room(), "a writer waits for it: {error}");
     }
 
     #[test]

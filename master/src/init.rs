@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use quarry_env::World;
-use quarry_master_core::command::{Command, CreateCluster, Kind, Settings};
-use quarry_types::{ClusterId, NodeId, limits};
+use quarry_master_core::{
+    command::{Command, CreateCluster, Kind, Settings},
+    limits::FIRST_MASTER,
+};
+use quarry_types::{ClusterId, limits};
 use uuid::Uuid;
 
 use crate::{
@@ -25,9 +28,6 @@ pub struct InitConfig {
     /// The cluster's first settings.
     pub settings: Settings,
 }
-
-/// The first master's number.
-const FIRST_NODE: NodeId = NodeId(1);
 
 impl InitConfig {
     /// With the defaults for a data directory.
@@ -51,7 +51,7 @@ impl InitConfig {
 pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, MasterError> {
     let cluster = ClusterId::from_random(world.random.next_u128());
     let lineage_id = uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();
-    let identity = Identity { cluster, node: FIRST_NODE };
+    let identity = Identity { cluster, node: FIRST_MASTER };
     let unfinished = world
         .blocking
         .run({
@@ -71,7 +71,7 @@ async fn create_group(
     belonging: Belonging,
     lineage_id: Uuid,
 ) -> Result<(), MasterError> {
-    let me = Node { id: FIRST_NODE, address: config.advertise.clone() };
+    let me = Node { id: FIRST_MASTER, address: config.advertise.clone() };
     let create = CreateCluster { cluster: belonging.cluster, lineage_id, settings: config.settings.clone() };
     let first = Command { wall_ms: world.clock.wall_ms(), kind: Kind::CreateCluster(create) };
     let path = config.data.join(GROUP_DIR);

@@ -24,6 +24,13 @@ impl Signable for v1::Registration {
     const PURPOSE: Purpose = Purpose::Registration;
 }
 
+impl Signable for v1::JoinRequest {
+    const PURPOSE: Purpose = Purpose::Raft("join");
+}
+impl Signable for v1::JoinReply {
+    const PURPOSE: Purpose = Purpose::Raft("joined");
+}
+
 /// A message between masters of one group.
 pub trait BetweenMasters: Signable {
     /// Whom it is from and for.
@@ -54,6 +61,8 @@ between_masters! {
     SnapshotWanted: "wanted",
     SnapshotPiece: "piece",
     SnapshotReply: "installed",
+    IntroduceRequest: "introduce",
+    Introduction: "introduction",
 }
 
 /// Encodes and signs.

@@ -5,7 +5,7 @@ use quarry_types::ErrorCode;
 pub use crate::reply::{Outcome, Refusal, Reply};
 use crate::{
     chunks, cluster,
-    command::{Command, Kind},
+    command::{Command, Kind, NumberMaster},
     keys, namespace, sessions,
     state::Write,
     tables::{Overlay, ReadTables as _, Table, TableError},
@@ -34,6 +34,7 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::Client(command) => sessions::client::run(write, command),
         Kind::CreateCluster(command) => write.attempt(|w| cluster::create::create(w, command)),
         Kind::BeginEpoch(command) => write.attempt(|w| cluster::epoch::begin(w, command)),
+        Kind::NumberMaster(NumberMaster {}) => write.attempt(|w| cluster::master::number(w)),
         Kind::Tick(command) => write.attempt(|w| cluster::tick::tick(w, command)),
         Kind::PutServer(command) => write.attempt(|w| cluster::server::put(w, command)),
         Kind::TrustServer(command) => write.attempt(|w| cluster::server::trust(w, command)),

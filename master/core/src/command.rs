@@ -12,8 +12,8 @@ pub use client::{
 };
 pub use group::{
     BeginEpoch, CloseSession, CollectRemoved, ConfirmReplicas, CreateCluster, Durability, EmptyTrash, ExpireLease,
-    ExpireSessions, FollowWanted, ForgetDoomed, Knob, OpenSession, PutServer, PutSettings, Removal, ServerWish,
-    SetServer, Settings, Tick, TrustServer,
+    ExpireSessions, FollowWanted, ForgetDoomed, Knob, NumberMaster, OpenSession, PutServer, PutSettings, Removal,
+    ServerWish, SetServer, Settings, Tick, TrustServer,
 };
 
 use crate::wire::DecodeError;
@@ -47,7 +47,7 @@ impl Command {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -84,5 +84,7 @@ choice! {
         EmptyTrash(EmptyTrash) = (message, tag = "17"),
         /// One bounded step of telling chunks how many replicas their files want now.
         FollowWanted(FollowWanted) = (message, tag = "18"),
+        /// A master that joins gets its number.
+        NumberMaster(NumberMaster) = (message, tag = "19"),
     }
 }

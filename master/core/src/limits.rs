@@ -1,6 +1,10 @@
 //! The numbers that bound the tables and the work of one command. Those that two processes share are in
 //! [`quarry_types::limits`].
 
+use quarry_types::NodeId;
+
+/// The number of the master that a cluster is made with.
+pub const FIRST_MASTER: NodeId = NodeId(1);
 /// Length of the random number that opens a session, in bytes.
 pub const NONCE_BYTES: usize = 16;
 /// Replicated time moves by at most this in one command, in milliseconds: a leader whose clock jumped cannot end

@@ -1,6 +1,8 @@
 //! What applying a command answers.
 
-use quarry_types::{ChunkId, Crc32, Epoch, ErrorCode, InodeId, Leadership, LeaseId, Lineage, ServerId, SessionId};
+use quarry_types::{
+    ChunkId, Crc32, Epoch, ErrorCode, InodeId, Leadership, LeaseId, Lineage, NodeId, ServerId, SessionId,
+};
 
 use crate::wire::DecodeError;
 
@@ -26,7 +28,7 @@ impl Refusal {
 
 choice! {
     /// What a command that was carried out answers.
-    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13" {
+    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14" {
         /// Nothing to say.
         Done(Done) = (message, tag = "1"),
         /// The leadership that [`crate::command::BeginEpoch`] began.
@@ -53,6 +55,8 @@ choice! {
         Followed(Followed) = (message, tag = "12"),
         /// How much was taken out of the trash.
         Emptied(Emptied) = (message, tag = "13"),
+        /// The number of a new master.
+        Master(NumberedMaster) = (message, tag = "14"),
     }
 }
 
@@ -81,6 +85,14 @@ impl Leads {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         Leadership { lineage: self.lineage, epoch: self.epoch }
+    }
+}
+
+message! {
+    /// See [`Reply::Master`].
+    pub struct NumberedMaster as NumberedMasterWire {
+        /// Never given to another.
+        node: NodeId = (uint64, tag = "1"),
     }
 }
 

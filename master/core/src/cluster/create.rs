@@ -30,6 +30,7 @@ pub(crate) fn create(write: &mut Write<'_, '_>, command: &CreateCluster) -> Resu
         next_lease: 1,
         next_session: 1,
         removals: 0,
+        last_master: NodeId(0),
     };
     write.put(Table::Meta, keys::CLUSTER.to_vec(), &cluster);
     write.put(Table::Meta, keys::SETTINGS.to_vec(), &command.settings);

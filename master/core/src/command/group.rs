@@ -99,6 +99,11 @@ message! {
 }
 
 message! {
+    /// See [`super::Kind::NumberMaster`]. Done twice it gives two numbers: one that nobody uses does no harm.
+    pub struct NumberMaster as NumberMasterWire {}
+}
+
+message! {
     /// See [`super::Kind::Tick`].
     pub struct Tick as TickWire {
         /// What the leader's monotonic clock moved on by; capped at [`crate::limits::TICK_MS_MAX`].

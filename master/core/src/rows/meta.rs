@@ -30,6 +30,8 @@ message! {
         next_session: u64 = (uint64, tag = "7"),
         /// How often something went into the trash.
         removals: u64 = (uint64, tag = "8"),
+        /// The number of the master that joined last; 0: only the first was ever there, which has number 1.
+        last_master: NodeId = (uint64, tag = "9"),
     }
 }
 record!(Counters as CountersWire);

@@ -119,6 +119,7 @@ fn commands() -> Vec<Kind> {
         }),
         Kind::EmptyTrash(EmptyTrash { removals: vec![Removal { inode: InodeId(7), removal: 3 }] }),
         Kind::FollowWanted(FollowWanted { limit: 100 }),
+        Kind::NumberMaster(NumberMaster {}),
     ]
 }
 
@@ -137,6 +138,7 @@ fn outcomes() -> Vec<Outcome> {
         Ok(Reply::Time(ReplicatedTime { elapsed_ms: 5000 })),
         Ok(Reply::Followed(Followed { worked: 3, more: true, chunks: vec![ChunkId(9), ChunkId(300)] })),
         Ok(Reply::Emptied(Emptied { emptied: 2 })),
+        Ok(Reply::Master(NumberedMaster { node: NodeId(3) })),
         Err(Refusal::new(ErrorCode::NotFound, "no")),
     ]
 }
@@ -199,8 +201,10 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         next_lease: 12,
         next_session: 13,
         removals: 0,
+        last_master: NodeId(0),
     };
     let counters_with_trash = Counters { removals: 14, ..counters.clone() };
+    let counters_with_masters = Counters { last_master: NodeId(15), ..counters_with_trash.clone() };
     let totals = Totals {
         files: 1,
         directories: 2,
@@ -250,6 +254,7 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("totals", row(totals_with_trash)),
         ("trash", row(Trash { inode: InodeId(7), until_ms: 5000, removed_ms: 99 })),
         ("wanted", row(Wanted { from: 300 })),
+        ("counters", row(counters_with_masters)),
     ]
 }
 

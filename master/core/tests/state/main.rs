@@ -8,6 +8,7 @@ mod oracle;
 mod overlay;
 mod replicas;
 mod s10_time;
+mod s11_members;
 mod s1_durable;
 mod s2_one_truth;
 mod s4_namespace;

@@ -39,6 +39,71 @@ impl Client {
             .await
     }
 
+    /// The masters, as the one that answers sees them: also while nobody leads.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn masters(&self) -> Result<v1::MastersReply, ClientError> {
+        self.shared
+            .ask("asking for the masters", v1::MastersRequest {}, |channel, request| {
+                Box::pin(async move { admin(channel).masters(request).await })
+            })
+            .await
+    }
+
+    /// Takes the master that answers at `address` into the group as a learner, or gives a member its new address; the answer's
+    /// subject is its number. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::Conflict`] for one that is not new, and when no master answers.
+    pub async fn add_master(&self, address: &str) -> Result<v1::MastersReply, ClientError> {
+        let request = v1::AddMasterRequest { address: address.into() };
+        self.shared
+            .ask(&format!("adding master {address}"), request, |channel, request| {
+                Box::pin(async move { admin(channel).add_master(request).await })
+            })
+            .await
+    }
+
+    /// Lets learners vote, all at once. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::Busy`] for one that has not caught up, [`quarry_types::ErrorCode::NotFound`], and others.
+    pub async fn promote_masters(&self, masters: &[u64]) -> Result<v1::MastersReply, ClientError> {
+        let request = v1::PromoteMastersRequest { masters: masters.to_vec() };
+        self.shared
+            .ask("promoting masters", request, |channel, request| {
+                Box::pin(async move { admin(channel).promote_masters(request).await })
+            })
+            .await
+    }
+
+    /// Takes a master out of the group for good. One that is not in it changes nothing.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::Conflict`] for the leader, or when no majority would be left, and others.
+    pub async fn remove_master(&self, master: u64) -> Result<v1::MastersReply, ClientError> {
+        self.shared
+            .ask(&format!("removing master m{master}"), v1::RemoveMasterRequest { master }, |channel, request| {
+                Box::pin(async move { admin(channel).remove_master(request).await })
+            })
+            .await
+    }
+
+    /// Hands the leadership to a master, or to whoever has most of the log; the answer's subject leads.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::Conflict`] for one that cannot lead, [`quarry_types::ErrorCode::DeadlineExceeded`] when
+    /// it did not take it, and others.
+    pub async fn transfer_leader(&self, to: Option<u64>) -> Result<v1::MastersReply, ClientError> {
+        let request = v1::TransferLeaderRequest { to: to.unwrap_or_default() };
+        self.shared
+            .ask("handing over the leadership", request, |channel, request| {
+                Box::pin(async move { admin(channel).transfer_leader(request).await })
+            })
+            .await
+    }
+
     /// Ends the brake of repair: what it holds is repaired from now on. What held it; empty when nothing did.
     ///
     /// # Errors

@@ -93,61 +93,71 @@ pub fn open(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<DataDir, Mas
     Ok(DataDir { identity, key, _lock: lock })
 }
 
-/// A directory on its way to become a data directory: locked, with its key written, without `IDENTITY` yet.
+/// A directory on its way to become a data directory: locked, with its key at hand, without `IDENTITY` yet.
 pub(crate) struct Unfinished {
     dir: PathBuf,
-    identity: Identity,
     key: ClusterKey,
     _lock: Box<dyn Send + Sync>,
 }
 
-/// Begins a data directory for a new cluster.
+/// Makes and locks an empty directory. A key file in it is no obstacle where `key_file` is to be there already.
+fn make(disk: &dyn Disk, dir: &Path, key_file: Option<&Path>) -> Result<Box<dyn Send + Sync>, MasterError> {
+    disk.create_dir_durably(dir, sync_points::DATA_DIR).map_err(MasterError::file("create", dir))?;
+    let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
+    if let Some(found) = present.iter().find(|found| Some(found.as_path()) != key_file) {
+        return Err(refused(
+            dir,
+            format!("not empty (it holds {}); a master is made in an empty one", found.display()),
+        ));
+    }
+    lock(disk, dir)
+}
+
+/// Begins a data directory for a new cluster, with a new key.
 pub(crate) fn begin(
     disk: &dyn Disk,
     random: &dyn Random,
     dir: &Path,
     key_file: &Path,
-    identity: Identity,
 ) -> Result<Unfinished, MasterError> {
-    disk.create_dir_durably(dir, sync_points::DATA_DIR).map_err(MasterError::file("create", dir))?;
-    let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
-    if let Some(found) = present.first() {
-        return Err(refused(
-            dir,
-            format!("not empty (it holds {}); a cluster is made in an empty one", found.display()),
-        ));
-    }
     if disk.exists(key_file).map_err(MasterError::file("look at", key_file))? {
         return Err(refused(
             key_file,
             "a key file is there already, and a new cluster has a new key; name another with --key-file",
         ));
     }
-    let lock = lock(disk, dir)?;
+    let lock = make(disk, dir, None)?;
     let mut bytes = [0; quarry_types::auth::KEY_BYTES];
     random.fill(&mut bytes);
     let key = ClusterKey::new(bytes);
     write_key(disk, key_file, &key)?;
-    Ok(Unfinished { dir: dir.into(), identity, key, _lock: lock })
+    Ok(Unfinished { dir: dir.into(), key, _lock: lock })
+}
+
+/// Begins a data directory for a master that joins a cluster, whose key is there already.
+pub(crate) fn begin_joining(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<Unfinished, MasterError> {
+    let key = read_key(disk, key_file)?;
+    let lock = make(disk, dir, Some(key_file))?;
+    Ok(Unfinished { dir: dir.into(), key, _lock: lock })
 }
 
 impl Unfinished {
-    /// The cluster's new key.
+    /// The cluster's key.
     pub(crate) fn key(&self) -> &ClusterKey {
         &self.key
     }
 
     /// Makes it a data directory: from here on `open` accepts it.
-    pub(crate) fn finish(self, disk: &dyn Disk) -> Result<Identity, MasterError> {
+    pub(crate) fn finish(self, disk: &dyn Disk, identity: Identity) -> Result<Identity, MasterError> {
         let path = self.dir.join(IDENTITY_FILE);
         let text = format!(
             "format = {FORMAT}\nrole = \"{ROLE}\"\ncluster = \"{}\"\nnode = {}\nkey-check = \"{}\"\n",
-            self.identity.cluster,
-            self.identity.node.0,
-            key_check(&self.key, self.identity.cluster),
+            identity.cluster,
+            identity.node.0,
+            key_check(&self.key, identity.cluster),
         );
         disk.write_small(&path, text.as_bytes(), sync_points::IDENTITY).map_err(MasterError::file("write", &path))?;
-        Ok(self.identity)
+        Ok(identity)
     }
 }
 

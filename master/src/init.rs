@@ -56,13 +56,13 @@ pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, Master
         .blocking
         .run({
             let (world, config) = (world.clone(), config.clone());
-            move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file, identity)
+            move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file)
         })
         .await??;
     let belonging = Belonging { cluster, key: unfinished.key().clone() };
     create_group(world, config, belonging, lineage_id).await?;
     let disk = world.disk.clone();
-    world.blocking.run(move || unfinished.finish(&*disk)).await?
+    world.blocking.run(move || unfinished.finish(&*disk, identity)).await?
 }
 
 async fn create_group(

@@ -11,9 +11,9 @@ use std::{
 use clap::{Parser, Subcommand};
 use quarry_env::World;
 use quarry_master::{
-    InitConfig, Master, MasterConfig,
+    InitConfig, JoinConfig, Master, MasterConfig,
     config::{self, ConfigFaults, ENV_CONFIG, Settings},
-    init, logging,
+    init, join, logging,
 };
 use quarry_master_core::command::Settings as CoreSettings;
 use quarry_types::limits;
@@ -35,7 +35,12 @@ struct Cli {
 enum Verb {
     /// Make a new cluster: its key, and this first master's data directory
     Init(InitArgs),
-    /// Run a master whose data directory was made by `init`
+    /// Make the data directory of one more master of a cluster that runs
+    ///
+    /// It gets its number from the cluster, and needs a copy of the cluster's key. Then run it, and let it in with
+    /// `quarry masters add HOST:PORT`.
+    Join(JoinArgs),
+    /// Run a master whose data directory was made by `init` or `join`
     Run(RunArgs),
 }
 
@@ -64,6 +69,22 @@ struct InitArgs {
     /// Any setting, as `quarry settings` lists them; may be given again
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+}
+
+#[derive(clap::Args)]
+struct JoinArgs {
+    /// Directory to make; it must be missing, or empty but for the key file
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// A copy of the cluster's key [default: DIR/cluster.key]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Masters of the cluster
+    #[arg(long, value_name = "HOST:PORT,…", required = true, value_delimiter = ',', value_parser = address)]
+    masters: Vec<String>,
+    /// Where others will reach this master
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    advertise: String,
 }
 
 /// Every setting can also stand in the file (`key-file = "…"`) or the environment (`QUARRY_MASTER_KEY_FILE`); a flag
@@ -139,6 +160,7 @@ fn main() -> ExitCode {
     let done = match (runtime, cli.verb) {
         (Err(e), _) => Err(Failure::Runtime(format!("the runtime does not start: {e}"))),
         (Ok(runtime), Verb::Init(args)) => runtime.block_on(make(args)),
+        (Ok(runtime), Verb::Join(args)) => runtime.block_on(enter(args)),
         (Ok(runtime), Verb::Run(args)) => runtime.block_on(run(args)),
     };
     let (code, message) = match done {
@@ -184,6 +206,15 @@ async fn make(args: InitArgs) -> Result<(), Failure> {
     let identity = init::init(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
     say(&format!("made cluster {} in {}", identity.cluster, config.data.display()));
     say(&format!("its key is {}: chunkservers need a copy, nobody else may read it", config.key_file.display()));
+    Ok(())
+}
+
+async fn enter(args: JoinArgs) -> Result<(), Failure> {
+    let key_file = args.key_file.unwrap_or_else(|| args.data.join(config::KEY_FILE));
+    let config = JoinConfig { data: args.data, key_file, masters: args.masters, advertise: args.advertise };
+    let identity = join::join(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
+    say(&format!("made master {} of cluster {} in {}", identity.node, identity.cluster, config.data.display()));
+    say(&format!("run it, then let it in: quarry masters add {}", config.advertise));
     Ok(())
 }
 

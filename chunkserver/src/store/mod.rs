@@ -153,7 +153,8 @@ impl Store {
     }
 
     /// Removes the replica, whatever its state, and leaves a durable tombstone (S6). Ends a copy of the chunk that is on
-    /// its way here.
+    /// its way here. What a directory out of service holds is not reached: it comes back with the directory, and the master
+    /// finds it as an orphan.
     ///
     /// # Errors
     /// StaleLeader when `by` is not the followed leader any more; Busy; DiskFailed.

@@ -30,7 +30,7 @@ use super::{
 use crate::store::{Layout, Snapshot, State};
 
 /// Proposals that may be in openraft's hands at a time; further ones wait.
-const PROPOSALS_MAX: usize = 2048;
+pub(super) const PROPOSALS_MAX: usize = 2048;
 /// The longest encoded command, in bytes. The wire's limits keep every request below it.
 const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// How long a read waits to hear from a majority.
@@ -254,8 +254,16 @@ impl Group {
         &self.inner.raft
     }
 
-    pub(super) fn clock(&self) -> Arc<dyn Clock> {
-        self.inner.world.clock.clone()
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.inner.world.clock
+    }
+
+    pub(super) fn permits(&self) -> &Semaphore {
+        &self.inner.permits
     }
 
     pub(super) fn parties(&self) -> &Parties {
@@ -288,10 +296,6 @@ impl Group {
 
 #[cfg(test)]
 impl Group {
-    pub(crate) fn world(&self) -> &World {
-        &self.inner.world
-    }
-
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.inner.state
     }

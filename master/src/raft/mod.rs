@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `group` | [`Group`], what the rest of the master calls |
 //! | `members` | growing and shrinking it, handing over the leadership |
+//! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
@@ -16,6 +17,7 @@ mod codec;
 mod error;
 mod group;
 mod incoming;
+mod joining;
 mod log;
 mod machine;
 mod members;
@@ -36,6 +38,7 @@ use quarry_types::NodeId;
 pub use crate::store::View;
 pub use error::{GroupError, ProposeError};
 pub use group::Group;
+pub use joining::{Introduced, ask_number};
 pub use parties::Belonging;
 pub use serve::RaftRpc;
 

@@ -46,14 +46,20 @@ impl Parties {
 
     /// Verifies and decodes a request to this member.
     pub fn open<M: BetweenMasters>(&self, signed: &v1::Signed) -> Result<(M, v1::RaftParties), WireError> {
+        let (message, parties) = self.open_to_anyone::<M>(signed)?;
+        if parties.to != self.me || parties.from == self.me {
+            let (from, to) = (parties.from, parties.to);
+            return Err(refused(format!("this is master m{}, and the message is from m{from} to m{to}", self.me)));
+        }
+        Ok((message, parties))
+    }
+
+    /// The same for a request that names no receiver.
+    pub fn open_to_anyone<M: BetweenMasters>(&self, signed: &v1::Signed) -> Result<(M, v1::RaftParties), WireError> {
         let message: M = signed::open(&self.belonging.key, signed)?;
         let parties = message.parties().cloned().unwrap_or_default();
         if parties.cluster != self.belonging.cluster.to_bytes().as_slice() {
             return Err(refused("this master belongs to another cluster".into()));
-        }
-        if parties.to != self.me || parties.from == self.me {
-            let (from, to) = (parties.from, parties.to);
-            return Err(refused(format!("this is master m{}, and the message is from m{from} to m{to}", self.me)));
         }
         Ok((message, parties))
     }
@@ -66,9 +72,27 @@ impl Parties {
         }
         Ok(message)
     }
+
+    /// The same for a request that named no receiver: also who answered, which may be this member itself.
+    pub fn open_anyones_answer<M: BetweenMasters>(
+        &self,
+        signed: &v1::Signed,
+        asked: &v1::RaftParties,
+    ) -> Result<(M, u64), WireError> {
+        let (message, parties) = self.open_to_anyone::<M>(signed)?;
+        if (parties.to, parties.nonce) != (self.me, asked.nonce) {
+            return Err(refused("an answer to another question".into()));
+        }
+        Ok((message, parties.from))
+    }
+
+    /// The cluster and its key.
+    pub fn belonging(&self) -> &Belonging {
+        &self.belonging
+    }
 }
 
-fn refused(why: String) -> WireError {
+pub(super) fn refused(why: String) -> WireError {
     WireError::new(ErrorCode::Unauthorized, format!("a message between masters was refused: {why}"))
 }
 

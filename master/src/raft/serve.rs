@@ -114,6 +114,14 @@ impl RaftService for RaftRpc {
         answered(self.transfer(request.get_ref()).await)
     }
 
+    async fn introduce(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.group.introduce(request.get_ref()))
+    }
+
+    async fn join(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.group.give_number(request.get_ref()).await)
+    }
+
     async fn offer_snapshot(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
         answered(self.offer(request.get_ref()).await)
     }

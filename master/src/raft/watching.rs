@@ -8,7 +8,7 @@ use openraft::{
     errors::Fatal,
     metrics::RaftServerMetrics,
 };
-use quarry_proto::v1::MasterStatus;
+use quarry_proto::v1::{self, MasterStatus};
 use quarry_types::NodeId;
 use tokio::sync::watch;
 
@@ -91,6 +91,24 @@ pub(crate) fn voters(raft: &Raft) -> BTreeSet<u64> {
 /// The index of the last entry applied here.
 pub(crate) fn applied(raft: &Raft) -> Option<u64> {
     raft.metrics().borrow_watched().last_applied.map(|id| id.index)
+}
+
+/// A member's address, by the newest membership known here.
+pub(crate) fn address(raft: &Raft, id: NodeId) -> Option<String> {
+    raft.metrics().borrow_watched().membership_config.get_node(&id.0).map(|node| node.addr.clone())
+}
+
+/// What this member says of itself.
+pub(crate) fn own(raft: &Raft) -> v1::Introduction {
+    let all = raft.metrics();
+    let metrics = all.borrow_watched();
+    v1::Introduction {
+        parties: None,
+        member: metrics.membership_config.get_node(&metrics.id).is_some(),
+        term: metrics.current_term,
+        last_log: metrics.last_log_index.unwrap_or_default(),
+        applied: metrics.last_applied.map(|id| id.index).unwrap_or_default(),
+    }
 }
 
 /// The members, by id. Of the others this master knows only what their acknowledgements say, and only while it leads.

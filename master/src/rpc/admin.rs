@@ -3,7 +3,7 @@ use quarry_proto::{
     WireError, convert,
     v1::{self, admin_server::Admin},
 };
-use quarry_types::{ChunkId, ErrorCode};
+use quarry_types::{ChunkId, ErrorCode, NodeId};
 use tonic::{Request, Response, Status};
 
 use super::{answer, carry_through, span};
@@ -79,6 +79,35 @@ impl Admin for AdminRpc {
             self.service.server_progress(convert::server(&request.into_inner().server, "server")?).await
         })
         .await
+    }
+
+    async fn masters(&self, request: Request<v1::MastersRequest>) -> Reply<v1::MastersReply> {
+        answer(span("masters", &request), async { Ok(self.service.masters().await) }).await
+    }
+
+    async fn add_master(&self, request: Request<v1::AddMasterRequest>) -> Reply<v1::MastersReply> {
+        let service = self.service.clone();
+        let span = span("add_master", &request);
+        carry_through(span, async move { service.add_master(request.into_inner().address).await }).await
+    }
+
+    async fn promote_masters(&self, request: Request<v1::PromoteMastersRequest>) -> Reply<v1::MastersReply> {
+        let service = self.service.clone();
+        let span = span("promote_masters", &request);
+        carry_through(span, async move { service.promote_masters(request.into_inner().masters).await }).await
+    }
+
+    async fn remove_master(&self, request: Request<v1::RemoveMasterRequest>) -> Reply<v1::MastersReply> {
+        let service = self.service.clone();
+        let span = span("remove_master", &request);
+        carry_through(span, async move { service.remove_master(NodeId(request.into_inner().master)).await }).await
+    }
+
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::MastersReply> {
+        let service = self.service.clone();
+        let span = span("transfer_leader", &request);
+        let to = Some(NodeId(request.into_inner().to)).filter(|to| to.0 > 0);
+        carry_through(span, async move { service.transfer_leader(to).await }).await
     }
 
     async fn release_brake(&self, request: Request<v1::ReleaseBrakeRequest>) -> Reply<v1::ReleaseBrakeReply> {

@@ -29,7 +29,7 @@ impl Service {
         let leading = self.shared.leading()?;
         let (totals, settings) =
             self.shared.read(|tables| Ok((query::totals(tables)?, query::settings(tables)?))).await?;
-        let servers = self.servers().await?;
+        let (servers, masters) = (self.servers().await?, self.masters().await);
         self.catch_up(&leading).await;
         let soft = leading.soft();
         let now = self.shared.now();
@@ -39,7 +39,7 @@ impl Service {
         Ok(v1::StatusReply {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),
-            masters: self.shared.group.status(),
+            masters: masters.masters,
             totals: Some(all_totals(&totals, &soft, &chunkservers)),
             notices,
             chunkservers,

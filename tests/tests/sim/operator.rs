@@ -128,6 +128,15 @@ impl Operator {
             let rows = ledger.repairs.iter().map(|row| format!("c{}: {} {}", row.chunk, row.state, row.reason));
             return Ok(Some(format!("the ledger has {} {:?}", ledger.total, rows.collect::<Vec<_>>())));
         }
+        // Between two rounds of moves the ledger is empty as well.
+        match self.client.rebalance(true, false).await {
+            Ok(balancing) if balancing.running => return Ok(Some(format!("balancing: {}", balancing.reason))),
+            Ok(_) => {}
+            Err(error) => {
+                passing("an operator", &error)?;
+                return Ok(Some(error.to_string()));
+            }
+        }
         Ok(unsettled(&self.books, emptied))
     }
 }

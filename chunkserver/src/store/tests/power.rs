@@ -138,7 +138,11 @@ impl Life {
         let copy = self.copies.entry(chunk).or_default();
         if delete {
             copy.deleting = true;
-            copy.deleted |= store.delete(followed(store), chunk).await.is_ok();
+            let deleted = store.delete(followed(store), chunk).await.is_ok();
+            // What a directory out of service holds is not reached, and a copy whose record could not be written may lie
+            // in one: then it comes back with the directory.
+            let reached = store.disks().await.is_ok_and(|disks| disks.iter().all(|disk| disk.failed.is_none()));
+            copy.deleted |= deleted && reached;
             if copy.deleted {
                 *copy = Copied { deleting: true, deleted: true, ..Copied::default() };
             }

@@ -10,9 +10,9 @@ use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
 
 use crate::error::{CliError, EXIT_CODES, Outcome};
 
-use values::{duration, host_port, maintenance, setting, signal};
+use values::{duration, host_port, setting, signal};
 
-pub use operate::{Explain, Leave, Maintenance, Rebalance, Repairs, Server};
+pub use operate::{Explain, Leave, Maintenance, MastersVerb, Rebalance, Repairs, Server};
 
 /// Stores files on a Quarry cluster: puts and gets them, looks at them, and runs a cluster on this machine.
 #[derive(Debug, Parser)]
@@ -110,6 +110,12 @@ pub enum Verb {
     Settings(Settings),
     /// Show masters, chunkservers and totals
     Status,
+    /// Show the group of masters, or change it
+    Masters {
+        /// What to do; without it: show them
+        #[command(subcommand)]
+        verb: Option<MastersVerb>,
+    },
     /// Show every chunk that is not as it should be, why, what is done about it and when it will be done
     Repairs(Repairs),
     /// Show why something is decided as it is, and what could be done about it

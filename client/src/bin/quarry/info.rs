@@ -102,7 +102,7 @@ pub fn status(status: &v1::StatusReply) -> Value {
     })
 }
 
-fn master(master: &v1::MasterStatus) -> Value {
+pub fn master(master: &v1::MasterStatus) -> Value {
     json!({
         "id": master.id,
         "address": master.address,

@@ -21,6 +21,7 @@ mod info;
 mod local;
 mod local_fs;
 mod ls;
+mod masters;
 mod mkdir;
 mod mv;
 mod output;
@@ -143,6 +144,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Checksum(args) => checksum::run(context, args).await,
         Verb::Chunks(args) => chunks::run(context, args).await,
         Verb::Status => status::run(context).await,
+        Verb::Masters { verb } => masters::run(context, verb).await,
         Verb::Repairs(args) => repairs::run(context, args).await,
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Drain(args) => servers::leave(context, args, ServerWish::Draining).await,

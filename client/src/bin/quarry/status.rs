@@ -2,7 +2,7 @@
 
 use quarry_proto::v1::{ChunkserverStatus, DiskInfo, StatusReply};
 
-use crate::{context::Context, error::Outcome, human, info, output::Out};
+use crate::{context::Context, error::Outcome, human, info, masters, output::Out};
 
 /// Shows masters, chunkservers and totals.
 pub async fn run(context: &Context) -> Outcome {
@@ -29,20 +29,7 @@ fn lines(status: &StatusReply) -> Vec<String> {
         ),
         String::new(),
     ];
-    let masters: Vec<Vec<String>> = status
-        .masters
-        .iter()
-        .map(|m| {
-            let reachable = if m.reachable { "yes" } else { "no" };
-            let numbers = [m.term, m.last_log, m.applied].map(|number| number.to_string());
-            let mut row = vec![format!("m{}", m.id), m.address.clone(), m.role.clone()];
-            row.extend(numbers);
-            row.push(reachable.into());
-            row
-        })
-        .collect();
-    let heads = ["MASTER", "ADDRESS", "ROLE", "TERM", "LAST LOG", "APPLIED", "REACHABLE"];
-    lines.extend(human::table(&heads, &["TERM", "LAST LOG", "APPLIED"], &masters));
+    lines.extend(masters::table(&status.masters));
     lines.push(String::new());
     let servers: Vec<Vec<String>> = status.chunkservers.iter().map(server).collect();
     let heads = ["CHUNKSERVER", "ADDRESS", "RACK", "STATE", "CAPACITY", "USED", "CHUNKS", "BAD", "DURABILITY"];

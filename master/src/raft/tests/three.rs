@@ -103,8 +103,8 @@ impl Member {
     }
 
     async fn promoted(&self, leader: &Group) {
-        leader.add_learner(self.node.clone()).await.unwrap();
-        leader.promote(self.node.id).await.unwrap();
+        leader.add(self.node.clone()).await.unwrap();
+        leader.promote(&[self.node.id]).await.unwrap();
     }
 }
 
@@ -190,7 +190,7 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
     first.group.purged(upto).await;
     sessions.push(session(&first.group, 1000).await.unwrap());
     let second = Member::another(&temp, 2, config.clone()).await;
-    first.group.add_learner(second.node.clone()).await.unwrap();
+    first.group.add(second.node.clone()).await.unwrap();
     for session in &sessions {
         second.has(*session).await;
     }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use quarry_client::ChunkId;
 
-use super::maintenance;
+use super::values::{address, maintenance};
 
 /// `repairs`.
 #[derive(Debug, Args)]
@@ -22,6 +22,47 @@ pub struct Repairs {
     /// Let repair go on though many servers went at once: what was held is copied from now on
     #[arg(long, conflicts_with_all = ["watch", "finished", "limit"])]
     pub release_brake: bool,
+}
+
+/// `masters …`.
+#[derive(Debug, Subcommand)]
+pub enum MastersVerb {
+    /// Show the masters, their part and how far each is
+    Status,
+    /// Take new masters into the group, which were made by `quarry-master join` and run
+    ///
+    /// They are sent everything first, and vote as soon as they have caught up, all at once. Interrupted, they stay in the
+    /// group without a vote, and the same command goes on. For a master that is in the group already it is its new address.
+    Add {
+        /// Where the masters are
+        #[arg(required = true, value_name = "HOST:PORT", value_parser = address)]
+        addresses: Vec<String>,
+        /// Leave them without a vote
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Let masters vote that do not yet, as soon as they have caught up
+    Promote {
+        /// As `m2`, or by their addresses
+        #[arg(required = true, value_name = "MASTER")]
+        masters: Vec<String>,
+    },
+    /// Take a master out of the group for good
+    ///
+    /// It need not run. To use its machine again make a new master there, in an empty directory.
+    Remove {
+        /// As `m2`, or by its address
+        #[arg(value_name = "MASTER")]
+        master: String,
+    },
+    /// Hand the leadership to a master: no request fails, they wait for a moment
+    TransferLeader {
+        /// As `m2`, or by its address
+        #[arg(value_name = "TO")]
+        to: String,
+    },
+    /// Hand the leadership to any other master, before this one is stopped
+    StepDown,
 }
 
 /// `explain …`. With -v every filter and every term of the score.

@@ -13,6 +13,11 @@ pub(super) fn host_port(text: &str) -> Outcome<String> {
     }
 }
 
+/// The same, as clap takes it.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    host_port(text).map_err(|error| error.to_string())
+}
+
 /// The longest time that a command waits.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The shortest and the longest maintenance. Source of the longest: the master's own limit.

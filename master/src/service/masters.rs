@@ -1,0 +1,174 @@
+use futures::future::join_all;
+use quarry_proto::v1;
+use quarry_types::{ErrorCode, NodeId};
+
+use super::Service;
+use crate::{
+    error::{Fault, fault},
+    raft::Node,
+};
+
+/// A learner that lags behind by more entries than this would hold up those that vote.
+const PROMOTED_LAG: u64 = 1000;
+/// Who is to lead lags by no more than this: the rest is sent while it stands for election.
+const LEADING_LAG: u64 = 1000;
+/// More masters than this cost every change more than they make it safer.
+const VOTERS_MAX: usize = 7;
+
+impl Service {
+    /// The masters, as this one sees them. A leader asks those that answer its heartbeats how far they are, any other master
+    /// asks all.
+    pub async fn masters(&self) -> v1::MastersReply {
+        self.described(NodeId(0)).await
+    }
+
+    async fn described(&self, subject: NodeId) -> v1::MastersReply {
+        let group = &self.shared.group;
+        let leader = group.leader().borrow().id.map_or(0, |id| id.0);
+        let me = self.shared.node;
+        let asked = group.status().into_iter().map(|mut master| async move {
+            if master.id == me.0 || (leader == me.0 && !master.reachable) {
+                return master;
+            }
+            let said = group.introduced(&master.address).await.ok().filter(|said| said.id.0 == master.id);
+            master.reachable = said.is_some();
+            if let Some(said) = said {
+                (master.term, master.last_log, master.applied) = (said.term, said.last_log, said.applied);
+            }
+            master
+        });
+        v1::MastersReply { masters: join_all(asked).await, leader, answered: me.0, subject: subject.0 }
+    }
+
+    /// Takes the master that answers at `address` into the group, as a learner. For a member it is its new address.
+    pub async fn add_master(&self, address: String) -> Result<v1::MastersReply, Fault> {
+        self.shared.leading()?;
+        let group = &self.shared.group;
+        let who = group.introduced(&address).await?;
+        let known = group.status().iter().any(|master| master.id == who.id.0);
+        if !known && who.member {
+            let why = format!(
+                "master {} at {address} was in the group before and has left it; make a new one of it with \
+                 `quarry-master join` in an empty directory",
+                who.id
+            );
+            return Err(fault(ErrorCode::Conflict, why));
+        }
+        if !known && who.last_log > 0 {
+            let why = format!("master {} at {address} is not new: it has a log of its own", who.id);
+            return Err(fault(ErrorCode::Conflict, why));
+        }
+        group.add(Node { id: who.id, address: address.clone() }).await?;
+        tracing::info!(master = %who.id, address, "master added to the group");
+        Ok(self.described(who.id).await)
+    }
+
+    /// Lets learners vote.
+    pub async fn promote_masters(&self, masters: Vec<u64>) -> Result<v1::MastersReply, Fault> {
+        self.shared.leading()?;
+        let group = &self.shared.group;
+        let status = group.status();
+        let end = status.iter().map(|m| m.last_log).max().unwrap_or_default();
+        for id in &masters {
+            let master = member(&status, NodeId(*id))?;
+            let lag = end.saturating_sub(master.last_log);
+            if !master.reachable || lag > PROMOTED_LAG {
+                let how =
+                    if master.reachable { format!("lags {lag} entries behind") } else { "is not reachable".into() };
+                let why = format!(
+                    "master m{id} ({}) {how}: a voter that lags holds up the others; wait until it has caught up",
+                    master.address
+                );
+                return Err(fault(ErrorCode::Busy, why));
+            }
+        }
+        let voters = status.iter().filter(|m| m.role != LEARNER || masters.contains(&m.id)).count();
+        if voters > VOTERS_MAX {
+            let why = format!(
+                "{voters} masters would vote, and more than {VOTERS_MAX} make every change slow; remove one first"
+            );
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
+        let ids: Vec<NodeId> = masters.iter().map(|id| NodeId(*id)).collect();
+        group.promote(&ids).await?;
+        tracing::info!(?masters, "masters vote from now on");
+        Ok(self.described(NodeId(0)).await)
+    }
+
+    /// Takes a master out of the group.
+    pub async fn remove_master(&self, id: NodeId) -> Result<v1::MastersReply, Fault> {
+        self.shared.leading()?;
+        let group = &self.shared.group;
+        let status = group.status();
+        if member(&status, id).is_err() {
+            return Ok(self.described(id).await);
+        }
+        if id == self.shared.node {
+            let why = format!("master {id} leads; hand the leadership over first, with `quarry masters step-down`");
+            return Err(fault(ErrorCode::Conflict, why));
+        }
+        let left = || status.iter().filter(|m| m.role != LEARNER && m.id != id.0);
+        let (voters, reachable) = (left().count(), left().filter(|m| m.reachable).count());
+        if reachable <= voters / 2 {
+            let why = format!(
+                "without master {id}, {voters} masters would vote and only {reachable} of them answer: no majority; start or \
+                 remove those that are down first"
+            );
+            return Err(fault(ErrorCode::Conflict, why));
+        }
+        group.remove(id).await?;
+        tracing::info!(master = %id, "master removed from the group");
+        Ok(self.described(id).await)
+    }
+
+    /// Hands the leadership to `to`, or to whoever has most of the log.
+    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<v1::MastersReply, Fault> {
+        self.shared.leading()?;
+        let group = &self.shared.group;
+        let status = group.status();
+        let to = match to {
+            Some(to) => to,
+            None => NodeId(best_successor(&status, self.shared.node)?.id),
+        };
+        let target = member(&status, to)?;
+        let end = status.iter().map(|m| m.last_log).max().unwrap_or_default();
+        let lag = end.saturating_sub(target.last_log);
+        let refused = |why: String| Err(fault(ErrorCode::Conflict, format!("master {to} ({}) {why}", target.address)));
+        match () {
+            () if to == self.shared.node => return Ok(self.described(to).await),
+            () if target.role == LEARNER => return refused("does not vote; `quarry masters promote` it first".into()),
+            () if !target.reachable => return refused("is not reachable".into()),
+            () if lag > LEADING_LAG => {
+                return refused(format!("lags {lag} entries behind; wait until it has caught up"));
+            }
+            () => {}
+        }
+        tracing::info!(%to, "the leadership is being handed over");
+        if !group.transfer(to).await? {
+            let why = format!(
+                "master {to} ({}) did not take the leadership in time; the group goes on as before",
+                target.address
+            );
+            return Err(fault(ErrorCode::DeadlineExceeded, why));
+        }
+        Ok(self.described(to).await)
+    }
+}
+
+/// The word for a member that does not vote.
+const LEARNER: &str = "learner";
+
+fn member(status: &[v1::MasterStatus], id: NodeId) -> Result<&v1::MasterStatus, Fault> {
+    status.iter().find(|master| master.id == id.0).ok_or_else(|| {
+        let known: Vec<String> = status.iter().map(|m| format!("m{} ({})", m.id, m.address)).collect();
+        fault(ErrorCode::NotFound, format!("no master {id} in the group: there are {}", known.join(", ")))
+    })
+}
+
+/// Of the others that vote and answer, the one that has most of the log.
+fn best_successor(status: &[v1::MasterStatus], me: NodeId) -> Result<&v1::MasterStatus, Fault> {
+    let others = status.iter().filter(|m| m.id != me.0 && m.role != LEARNER && m.reachable);
+    others.max_by_key(|m| m.last_log).ok_or_else(|| {
+        fault(ErrorCode::Conflict, "no other master that votes is reachable: nobody could take the leadership")
+    })
+}

@@ -45,7 +45,7 @@ impl Client {
     /// When no master answers.
     pub async fn masters(&self) -> Result<v1::MastersReply, ClientError> {
         self.shared
-            .ask("asking for the masters", v1::MastersRequest {}, |channel, request| {
+            .ask("asking for the masters", v1::MastersRequest { brief: false }, |channel, request| {
                 Box::pin(async move { admin(channel).masters(request).await })
             })
             .await

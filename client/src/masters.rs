@@ -7,14 +7,16 @@ use std::{
 };
 
 use quarry_env::{World, clock::timeout, net::BoxFuture};
-use quarry_proto::{REQUEST_ID, WireError};
+use quarry_proto::{REQUEST_ID, WireError, v1};
 use quarry_types::{Advice, ErrorCode, limits::CONNECT_DEADLINE};
 use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
 
-use crate::{ClientError, channel, retry::Backoff};
+use crate::{ClientError, admin::admin, channel, retry::Backoff};
 
 /// One attempt at a call; a master that does not answer within this is asked again, or another is.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
+/// While a master does not answer, the others are asked so often whether it leads still.
+const ASK_OTHERS: Duration = Duration::from_secs(1);
 /// No further attempt begins when less than this is left and a master has answered.
 const ATTEMPT_LEAST: Duration = Duration::from_millis(250);
 /// Hints followed without a pause: a leader may change on the way, but masters that point at each other must not spin.
@@ -165,6 +167,51 @@ impl Masters {
         F: Fn(Channel, Request<Q>) -> Answer<A>,
     {
         let limit = left.min(ATTEMPT_DEADLINE);
+        // A leader that stands still or is cut off does not say so, but the others have another one soon.
+        tokio::select! {
+            biased;
+            answer = self.attempt_at(target, limit, request, send, sends) => answer,
+            leader = self.leads_elsewhere(target) => {
+                let message = format!("master {target} does not answer, and {leader} leads");
+                Err((WireError { leader: Some(leader), ..WireError::new(ErrorCode::NotLeader, message) }, false))
+            }
+        }
+    }
+
+    /// Completes when another master says that another one than `target` leads; with its address. Cancel-safe.
+    async fn leads_elsewhere(&self, target: &str) -> String {
+        loop {
+            self.world.clock.sleep(ASK_OTHERS).await;
+            for other in self.addresses.iter().filter(|other| *other != target) {
+                let asked = timeout(&*self.world.clock, ASK_OTHERS, self.leader_by(other)).await;
+                if let Ok(Some(leader)) = asked
+                    && leader != target
+                {
+                    return leader;
+                }
+            }
+        }
+    }
+
+    /// Who leads, as the master at `address` knows.
+    async fn leader_by(&self, address: &str) -> Option<String> {
+        let channel = self.channel(address, ASK_OTHERS).await.ok()?;
+        let request = self.request(v1::MastersRequest { brief: true }, ASK_OTHERS);
+        let reply = admin(channel).masters(request).await.ok()?.into_inner();
+        reply.masters.into_iter().find(|master| master.id == reply.leader).map(|master| master.address)
+    }
+
+    async fn attempt_at<Q, A, F>(
+        &self,
+        target: &str,
+        limit: Duration,
+        request: Q,
+        send: &F,
+        sends: &mut u32,
+    ) -> Result<A, (WireError, bool)>
+    where
+        F: Fn(Channel, Request<Q>) -> Answer<A>,
+    {
         let channel = self.channel(target, limit.min(CONNECT_DEADLINE)).await.map_err(|e| (e, false))?;
         *sends += 1;
         match timeout(&*self.world.clock, limit, send(channel, self.request(request, limit))).await {

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 /// First pause.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// Longest of the first pauses: another master leads after a second or two, and nobody is to wait for much longer than that.
+const PAUSE_SOON: Duration = Duration::from_millis(320);
+/// How many are first.
+const SOON: u32 = 16;
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Pauses that double from [`PAUSE_FIRST`] to [`PAUSE_MAX`], each drawn from its upper half.
+/// Pauses that double from [`PAUSE_FIRST`] to [`PAUSE_SOON`], and after [`SOON`] of them to [`PAUSE_MAX`], each drawn from its upper half.
 ///
 /// Without the draw, clients that failed together would come back together, again and again.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +22,8 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The pause before the next attempt; `random` is any number.
     pub(crate) fn pause(&mut self, random: u64) -> Duration {
-        let full = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
+        let longest = if self.failures < SOON { PAUSE_SOON } else { PAUSE_MAX };
+        let full = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         let half = full / 2;
         let span = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
@@ -35,8 +40,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<u128> = (0..12).map(|_| backoff.pause(u64::MAX / 2).as_millis()).collect();
-        let uppers: Vec<u128> = (0..12).map(|n| (20u128 << n).min(2000)).collect();
+        let pauses: Vec<u128> = (0..20).map(|_| backoff.pause(u64::MAX / 2).as_millis()).collect();
+        let uppers: Vec<u128> = (0..20).map(|n| (20u128 << n).min(if n < 16 { 320 } else { 2000 })).collect();
         for (pause, upper) in pauses.iter().zip(&uppers) {
             assert!(pause * 2 >= *upper && pause <= upper, "{pauses:?}");
         }

@@ -33,6 +33,8 @@ use crate::{
 
 /// Between two looks of a loop that found nothing to do.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The first pause before the beginning of a leadership is tried again.
+const BEGIN_PAUSE: Duration = Duration::from_millis(20);
 /// After a failure (no majority, no room) a loop tries again.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// Servers read in one go.
@@ -70,17 +72,24 @@ async fn deposed(mut state: watch::Receiver<LeaderState>, term: u64) {
 }
 
 async fn lead(shared: &Arc<Shared>, term: u64) {
+    // Whoever has just been elected may propose only once a majority has answered it.
+    let mut pause = BEGIN_PAUSE;
     let leading = loop {
         match begin(shared).await {
             Ok(leading) => break leading,
             Err(error) => {
-                tracing::warn!(term, %error, "the leadership does not begin yet");
-                shared.world.clock.sleep(FAILED_PAUSE).await;
+                tracing::debug!(term, %error, "the leadership does not begin yet");
+                shared.world.clock.sleep(pause).await;
+                pause = (pause * 2).min(FAILED_PAUSE);
             }
         }
     };
     tracing::info!(term, epoch = %leading.leadership.epoch, lineage = leading.leadership.lineage.number, "this master leads");
     shared.lead(Some(leading.clone()));
+    // Others speak to it at the address that the group has stored.
+    if let Err(error) = shared.group.correct_address().await {
+        tracing::warn!(%error, "the group does not know this master's present address");
+    }
     tokio::join!(
         health::run(shared, &leading),
         repair::run(shared, &leading),

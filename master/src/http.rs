@@ -21,7 +21,15 @@ pub(crate) fn pages(shared: &Arc<Shared>, stopped: watch::Receiver<bool>) -> Pag
     let looked_at = Arc::downgrade(shared);
     register_looked_up(&mut registry, move || looked_at.upgrade().map(|shared| samples(&shared)).unwrap_or_default());
     let asked = Arc::downgrade(shared);
-    Pages::new(registry, move || ready(&asked, &stopped))
+    let (leads, stops) = (asked.clone(), stopped.clone());
+    Pages::new(registry, move || ready(&asked, &stopped)).leader(move || leader(&leads, &stops))
+}
+
+/// It leads, and takes requests.
+fn leader(shared: &Weak<Shared>, stopped: &watch::Receiver<bool>) -> Result<(), String> {
+    ready(shared, stopped)?;
+    let shared = shared.upgrade().ok_or("the master has stopped")?;
+    shared.leading().map(drop).map_err(|fault| fault.message)
 }
 
 /// It leads, or knows who does.

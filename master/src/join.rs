@@ -21,8 +21,6 @@ pub struct JoinConfig {
     pub key_file: PathBuf,
     /// Masters of the cluster, one at least.
     pub masters: Vec<String>,
-    /// Where others will reach this master.
-    pub advertise: String,
 }
 
 /// How long to look for the leader.
@@ -60,7 +58,7 @@ async fn number(world: &World, key: &ClusterKey, config: &JoinConfig) -> Result<
     let mut hint: Option<String> = None;
     loop {
         let address = hint.take().or_else(|| next.next().cloned()).unwrap_or_default();
-        let error = match raft::ask_number(world, key, &address, &config.advertise).await {
+        let error = match raft::ask_number(world, key, &address).await {
             Ok(given) => return Ok(given),
             Err(error) => error,
         };

@@ -82,9 +82,6 @@ struct JoinArgs {
     /// Masters of the cluster
     #[arg(long, value_name = "HOST:PORT,…", required = true, value_delimiter = ',', value_parser = address)]
     masters: Vec<String>,
-    /// Where others will reach this master
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    advertise: String,
 }
 
 /// Every setting can also stand in the file (`key-file = "…"`) or the environment (`QUARRY_MASTER_KEY_FILE`); a flag
@@ -109,7 +106,7 @@ struct RunArgs {
     /// Where others reach this master [default: where it listens]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Where to serve /metrics, /healthz and /readyz; port 0 lets the system pick, `none` turns it off [default: 127.0.0.1:9401]
+    /// Where to serve /metrics, /healthz, /readyz and /leader; port 0 lets the system pick, `none` turns it off [default: 127.0.0.1:9401]
     #[arg(long, value_name = "HOST:PORT|none")]
     http: Option<String>,
     /// A writer lease that is not renewed ends after this [default: 60s]
@@ -211,10 +208,10 @@ async fn make(args: InitArgs) -> Result<(), Failure> {
 
 async fn enter(args: JoinArgs) -> Result<(), Failure> {
     let key_file = args.key_file.unwrap_or_else(|| args.data.join(config::KEY_FILE));
-    let config = JoinConfig { data: args.data, key_file, masters: args.masters, advertise: args.advertise };
+    let config = JoinConfig { data: args.data, key_file, masters: args.masters };
     let identity = join::join(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
     say(&format!("made master {} of cluster {} in {}", identity.node, identity.cluster, config.data.display()));
-    say(&format!("run it, then let it in: quarry masters add {}", config.advertise));
+    say("run it, then let it in with `quarry masters add HOST:PORT`");
     Ok(())
 }
 

@@ -28,7 +28,7 @@ use crate::{
     listen,
     raft::{Belonging, Group, GroupConfig, RaftRpc},
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
-    service::Service,
+    service::{self, Service},
     shared::{CopyCounts, Shared},
 };
 
@@ -150,8 +150,10 @@ impl Master {
         self.shared.group.failed().await
     }
 
-    /// Stops: no further requests, those under way get a moment, then the group closes its files.
+    /// Stops: another master leads from here on if there is one, no further requests, those under way get a moment, then the
+    /// group closes its files.
     pub async fn shutdown(self) {
+        service::masters::give_up_leadership(&self.shared).await;
         // The receivers live in the two tasks; if both have ended there is nobody to tell.
         let _nobody_listens = self.stop.send(true);
         let clock = &*self.shared.world.clock;

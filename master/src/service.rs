@@ -7,7 +7,7 @@ mod explain;
 mod heartbeat;
 mod list;
 mod locate;
-mod masters;
+pub mod masters;
 mod names;
 mod rebalance;
 mod receipts;

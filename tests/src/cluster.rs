@@ -27,6 +27,8 @@ pub struct Options {
     pub racks: usize,
     /// Settings that the cluster is made with, as in `trash=0`.
     pub settings: Vec<String>,
+    /// Masters.
+    pub masters: usize,
     /// What the master logs.
     pub master_log: String,
     /// More arguments for the master.
@@ -62,6 +64,7 @@ impl Default for Options {
             chunkservers: 3,
             racks: 1,
             settings: Vec::new(),
+            masters: 1,
             master_log: MASTER_LOG.into(),
             master_args: Vec::new(),
             chunkserver_args: Vec::new(),
@@ -133,12 +136,34 @@ impl Server {
     }
 }
 
+/// Makes and runs one more master, which is in no group yet.
+fn another_master(dir: &Path, number: usize, first: &Server, options: &Options) -> Server {
+    let text = |name: String| dir.join(name).to_str().expect("a temporary path is text").to_owned();
+    let (data, key) = (text(format!("master{number}")), text("cluster.key".into()));
+    let join = Command::new(binary("quarry-master"))
+        .args(["join", "--data", &data, "--key-file", &key, "--masters", &first.address])
+        .output()
+        .expect("quarry-master starts");
+    assert!(join.status.success(), "join failed: {}", String::from_utf8_lossy(&join.stderr));
+    let mut args: Vec<String> =
+        ["run", "--data", &data, "--key-file", &key, "--log", &options.master_log, "--http", "127.0.0.1:0"]
+            .map(String::from)
+            .to_vec();
+    args.extend(options.master_args.iter().cloned());
+    let log = dir.join(format!("master{number}.log"));
+    Server::start("quarry-master", args, (None, &options.host), log, data.into())
+}
+
 /// A cluster that ends with its guard.
 pub struct Cluster {
-    /// The master.
+    /// The first master.
     pub master: Server,
+    /// The other masters.
+    pub others: Vec<Server>,
     /// The chunkservers.
     pub servers: Vec<Server>,
+    /// All masters, as `--masters` takes them.
+    pub masters: String,
     dir: TempDir,
 }
 
@@ -167,11 +192,20 @@ impl Cluster {
         args.extend(["--http".into(), "127.0.0.1:0".into()]);
         args.extend(options.master_args.iter().cloned());
         let master = Server::start("quarry-master", args, (None, &options.host), at("master.log"), data);
+        let others: Vec<Server> =
+            (2..=options.masters).map(|n| another_master(dir.path(), n, &master, options)).collect();
+        if !others.is_empty() {
+            let addresses = others.iter().map(|other| other.address.as_str());
+            let add: Vec<&str> = ["masters", "add"].into_iter().chain(addresses).collect();
+            cli::run(&master.address, &add).ok();
+        }
+        let masters: Vec<&str> = [&master].into_iter().chain(&others).map(|m| m.address.as_str()).collect();
+        let masters = masters.join(",");
         let servers = (0..options.chunkservers)
             .map(|i| {
                 let data = options.data_dirs.get(i).cloned().flatten().unwrap_or_else(|| at(&format!("cs{i}")));
                 let rack = format!("r{}", i % options.racks);
-                let fixed = ["run", "--data", &text(&data), "--key-file", &text(&key), "--masters", &master.address];
+                let fixed = ["run", "--data", &text(&data), "--key-file", &text(&key), "--masters", &masters];
                 let mut args: Vec<String> = fixed.map(String::from).to_vec();
                 args.extend(["--rack".into(), rack, "--http".into(), "127.0.0.1:0".into()]);
                 args.extend(options.chunkserver_args.iter().cloned());
@@ -183,7 +217,7 @@ impl Cluster {
                 Server::start("quarry-chunkserver", args, (namespace, &host), at(&format!("cs{i}.log")), data)
             })
             .collect();
-        let cluster = Cluster { master, servers, dir };
+        let cluster = Cluster { master, others, servers, masters, dir };
         cluster.wait_alive(options.chunkservers);
         cluster
     }
@@ -197,7 +231,7 @@ impl Cluster {
     /// Runs `quarry`.
     #[must_use]
     pub fn quarry(&self, args: &[&str]) -> Output {
-        cli::run(&self.master.address, args)
+        cli::run(&self.masters, args)
     }
 
     /// Puts these bytes under this name; `options` are more arguments of `put`.
@@ -205,7 +239,7 @@ impl Cluster {
     /// # Panics
     /// When that fails.
     pub fn put(&self, name: &str, options: &[&str], bytes: &[u8]) {
-        cli::run_with_input(&self.master.address, &[&["put"], options, &["-", name]].concat(), bytes).ok();
+        cli::run_with_input(&self.masters, &[&["put"], options, &["-", name]].concat(), bytes).ok();
     }
 
     /// `quarry status --json`.

@@ -79,3 +79,22 @@ fn every_server_answers_three_pages_and_a_lost_replica_shows_until_it_is_copied(
     wait_metric(master, "quarry_master_copies_total{outcome=\"done\"}", |is| is >= 1.0);
     wait_metric(master, "quarry_master_copied_bytes_total", |is| is >= 300_000.0);
 }
+
+#[test]
+fn of_three_masters_all_are_ready_and_one_is_the_leader() {
+    let mut cluster = Cluster::start(&Options { masters: 3, chunkservers: 0, ..Options::default() });
+    let answers = |cluster: &mut Cluster, path: &str| -> Vec<bool> {
+        let all = [&mut cluster.master].into_iter().chain(&mut cluster.others);
+        all.map(|master| page(master.process(), path).starts_with("HTTP/1.1 200")).collect()
+    };
+    let is = |cluster: &mut Cluster, path: &str, wanted: &[bool]| {
+        wait::until(path, PATIENCE, || match answers(cluster, path) {
+            found if found == wanted => Ok(()),
+            found => Err(format!("{found:?}")),
+        });
+    };
+    is(&mut cluster, "/readyz", &[true, true, true]);
+    is(&mut cluster, "/leader", &[true, false, false]);
+    cluster.quarry(&["masters", "transfer-leader", "m2"]).ok();
+    is(&mut cluster, "/leader", &[false, true, false]);
+}

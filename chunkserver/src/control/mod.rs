@@ -58,8 +58,12 @@ pub(crate) async fn run(context: Arc<Context>, about: About) {
                 said = None;
                 info!(master = registered.master, registration = registered.number, "registered");
                 let began = context.world.clock.now();
+                let master = registered.master.clone();
                 let end = session::run(&context, registered).await;
                 info!("the registration has ended: {end}");
+                if matches!(end, session::End::Failed(_)) {
+                    masters.failed(&master);
+                }
                 backoff.lasted(context.world.clock.now().since(began));
             }
             Err(error) => complain(&mut said, error),

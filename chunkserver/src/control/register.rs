@@ -42,6 +42,15 @@ impl Masters {
         Masters { known: known.to_vec(), leader: None }
     }
 
+    /// The one that led does not answer any more: it is asked last.
+    pub(super) fn failed(&mut self, address: &str) {
+        self.leader = None;
+        let (failed, others) = self.known.drain(..).partition(|known| known == address);
+        let failed: Vec<String> = failed;
+        self.known = others;
+        self.known.extend(failed);
+    }
+
     fn order(&self) -> VecDeque<String> {
         let mut order: VecDeque<String> = self.leader.iter().cloned().collect();
         order.extend(self.known.iter().filter(|known| Some(*known) != self.leader.as_ref()).cloned());

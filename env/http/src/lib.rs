@@ -54,13 +54,20 @@ type Ready = dyn Fn() -> Result<(), String> + Send + Sync;
 pub struct Pages {
     registry: Arc<Registry>,
     ready: Arc<Ready>,
+    leads: Option<Arc<Ready>>,
 }
 
 impl Pages {
     /// `ready` is asked at each `/readyz`: it looks at what is known and waits for nothing.
     #[must_use]
     pub fn new(registry: Registry, ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Pages { registry: Arc::new(registry), ready: Arc::new(ready) }
+        Pages { registry: Arc::new(registry), ready: Arc::new(ready), leads: None }
+    }
+
+    /// With a page `/leader` that is there while this server leads its group: for load balancers that must find the one.
+    #[must_use]
+    pub fn leader(self, leads: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Pages { leads: Some(Arc::new(leads)), ..self }
     }
 }
 
@@ -94,6 +101,7 @@ impl Http {
             .route("/metrics", get(metrics_page))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready_page))
+            .route("/leader", get(leader_page))
             .with_state(pages);
         let served = axum::serve(listener, router);
         tokio::select! {
@@ -118,6 +126,14 @@ async fn ready_page(State(pages): State<Pages>) -> Response {
     match (pages.ready)() {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+async fn leader_page(State(pages): State<Pages>) -> Response {
+    match pages.leads.map(|leads| leads()) {
+        Some(Ok(())) => "leader\n".into_response(),
+        Some(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not the leader: {why}\n")).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -262,6 +262,10 @@ impl Group {
         &*self.inner.world.clock
     }
 
+    pub(super) fn advertised(&self) -> Option<String> {
+        self.inner.config.advertise.clone()
+    }
+
     pub(super) fn permits(&self) -> &Semaphore {
         &self.inner.permits
     }

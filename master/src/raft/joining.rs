@@ -54,18 +54,13 @@ where
     timeout(&*world.clock, limit, calling).await.map_err(late)?
 }
 
-/// Asks the master at `address`, which leads, for the number of a new master that will be reached at `advertise`; with the
-/// cluster's id. Cancel-safe: a number that nobody takes is lost and does no harm.
+/// Asks the master at `address`, which leads, for the number of a new master; with the cluster's id. Cancel-safe: a number
+/// that nobody takes is lost and does no harm.
 ///
 /// # Errors
 /// `NotLeader`, with the leader when it is known; `Unauthorized` when the key is another cluster's; when nobody answers.
-pub async fn ask_number(
-    world: &World,
-    key: &ClusterKey,
-    address: &str,
-    advertise: &str,
-) -> Result<(ClusterId, NodeId), WireError> {
-    let request = v1::JoinRequest { nonce: world.random.next_u64(), address: advertise.into() };
+pub async fn ask_number(world: &World, key: &ClusterKey, address: &str) -> Result<(ClusterId, NodeId), WireError> {
+    let request = v1::JoinRequest { nonce: world.random.next_u64() };
     let asked = signed::sign(key, &request);
     let answer = call(world, address, NUMBER_DEADLINE, |mut c| async move { c.join(asked).await }).await?;
     let reply: v1::JoinReply = signed::open(key, &answer)?;
@@ -106,7 +101,7 @@ impl Group {
         let Reply::Master(numbered) = outcome else {
             return Err(WireError::new(ErrorCode::Internal, "a new master got another answer than a number"));
         };
-        tracing::info!(master = %numbered.node, address = request.address, "a new master has its number");
+        tracing::info!(master = %numbered.node, "a new master has its number");
         let cluster = belonging.cluster.to_bytes().into();
         Ok(signed::sign(&belonging.key, &v1::JoinReply { nonce: request.nonce, cluster, node: numbered.node.0 }))
     }

@@ -46,6 +46,15 @@ impl Group {
             .await
     }
 
+    /// Lets the group know where this member is reached now. For the leader only.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn correct_address(&self) -> Result<(), ProposeError> {
+        let (Some(address), Some(id)) = (self.advertised(), self.leader().borrow().id) else { return Ok(()) };
+        self.add(Node { id, address }).await
+    }
+
     /// Makes learners voters, all at once. The caller looks first whether they have caught up.
     ///
     /// # Errors

@@ -82,7 +82,12 @@ impl Admin for AdminRpc {
     }
 
     async fn masters(&self, request: Request<v1::MastersRequest>) -> Reply<v1::MastersReply> {
-        answer(span("masters", &request), async { Ok(self.service.masters().await) }).await
+        let span = span("masters", &request);
+        answer(span, async {
+            let brief = request.into_inner().brief;
+            Ok(if brief { self.service.masters_known() } else { self.service.masters().await })
+        })
+        .await
     }
 
     async fn add_master(&self, request: Request<v1::AddMasterRequest>) -> Reply<v1::MastersReply> {

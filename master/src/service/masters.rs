@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use futures::future::join_all;
+use quarry_env::clock::timeout;
 use quarry_proto::v1;
 use quarry_types::{ErrorCode, NodeId};
 
@@ -6,6 +9,7 @@ use super::Service;
 use crate::{
     error::{Fault, fault},
     raft::Node,
+    shared::Shared,
 };
 
 /// A learner that lags behind by more entries than this would hold up those that vote.
@@ -20,6 +24,13 @@ impl Service {
     /// asks all.
     pub async fn masters(&self) -> v1::MastersReply {
         self.described(NodeId(0)).await
+    }
+
+    /// The masters, and who leads, with what this one knows by itself.
+    pub fn masters_known(&self) -> v1::MastersReply {
+        let group = &self.shared.group;
+        let leader = group.leader().borrow().id.map_or(0, |id| id.0);
+        v1::MastersReply { masters: group.status(), leader, answered: self.shared.node.0, subject: 0 }
     }
 
     async fn described(&self, subject: NodeId) -> v1::MastersReply {
@@ -154,6 +165,24 @@ impl Service {
         Ok(self.described(to).await)
     }
 }
+
+/// Before this master stops: lets another one lead, if one can. Without this, clients would wait for an election.
+pub async fn give_up_leadership(shared: &Shared) {
+    if shared.present().is_none() {
+        return;
+    }
+    let status = shared.group.status();
+    if let Ok(successor) = best_successor(&status, shared.node) {
+        let (to, handing) = (NodeId(successor.id), shared.group.transfer(NodeId(successor.id)));
+        match timeout(&*shared.world.clock, GIVE_UP_DEADLINE, handing).await {
+            Ok(Ok(true)) => tracing::info!(%to, "the leadership was handed over"),
+            Ok(Ok(false) | Err(_)) | Err(_) => tracing::warn!(%to, "the leadership could not be handed over"),
+        }
+    }
+}
+
+/// How long a master that stops tries to hand over.
+const GIVE_UP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The word for a member that does not vote.
 const LEARNER: &str = "learner";

@@ -65,7 +65,8 @@ impl Service {
             return Err(fault(ErrorCode::Mismatch, why));
         }
         let until = self.shared.now().plus(call.deadline);
-        let at = Sealer::new(self.shared.clone(), leading.clone()).seal(chunk, call.deadline).await?;
+        let sealed = Sealer::new(self.shared.clone(), leading.clone()).seal(chunk, call.deadline).await;
+        let at = sealed.map_err(|error| went_with_its_file(error, &call))?;
         let whole = at.length == 0 || !call.durable;
         if whole || self.await_replicas(&leading, call.lease, vec![chunk], until).await? {
             return Ok(at);
@@ -73,6 +74,17 @@ impl Service {
         let why = format!("chunk {chunk} has too few durable replicas; start its chunkservers and try again");
         Err(fault(ErrorCode::UnderReplicated, why))
     }
+}
+
+/// A chunk that is not there any more when its seal is committed went with its file, because the lease ended meanwhile.
+fn went_with_its_file(error: Fault, call: &SealChunkCall) -> Fault {
+    if error.code != ErrorCode::NotFound {
+        return error;
+    }
+    let (lease, inode) = (call.lease, call.inode);
+    let why =
+        format!("writer lease {lease} on {inode} ended while chunk {} was sealed; open the file again", call.chunk);
+    fault(ErrorCode::LeaseLost, why)
 }
 
 /// Seals chunks with the authority of one leadership.

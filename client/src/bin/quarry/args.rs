@@ -344,7 +344,7 @@ pub struct Df {
 /// `local …`.
 #[derive(Debug, Subcommand)]
 pub enum Local {
-    /// Start a cluster, or what does not run of it (`--masters M`: with so many masters, 1 in this release)
+    /// Start a cluster, or what does not run of it (`--masters M`: with so many masters)
     Start(LocalStart),
     /// Stop every process of the cluster; its data stays
     Stop(LocalDir),
@@ -429,11 +429,11 @@ impl Global {
     }
 
     /// `--masters` as the number of masters of `local start`.
-    pub fn masters_wanted(&self) -> Outcome<u16> {
+    pub fn masters_wanted(&self) -> Outcome<Option<u16>> {
         match self.masters.as_deref().map(str::parse) {
-            None => Ok(1),
-            Some(Ok(number)) if number > 0 => Ok(number),
-            Some(_) => Err(CliError::usage("--masters of `local start` is a number of masters, as in 1")),
+            None => Ok(None),
+            Some(Ok(number)) if number > 0 => Ok(Some(number)),
+            Some(_) => Err(CliError::usage("--masters of `local start` is a number of masters, as in 3")),
         }
     }
 }
@@ -488,10 +488,10 @@ mod tests {
     #[test]
     fn masters_of_local_start_is_a_count() {
         let cli = parse("quarry local start --dir /d --chunkservers 5 --masters 3 --racks 2 --base-port 7000").unwrap();
-        assert_eq!(cli.global.masters_wanted().unwrap(), 3);
+        assert_eq!(cli.global.masters_wanted().unwrap(), Some(3));
         let Verb::Local(Local::Start(start)) = cli.verb else { panic!() };
         assert_eq!((start.chunkservers, start.racks, start.base_port), (Some(5), Some(2), Some(7000)));
-        assert_eq!(parse("quarry local start --dir /d").unwrap().global.masters_wanted().unwrap(), 1);
+        assert_eq!(parse("quarry local start --dir /d").unwrap().global.masters_wanted().unwrap(), None);
         for bad in ["0", "a:1", "-1"] {
             let cli = parse(&format!("quarry local start --dir /d --masters={bad}")).unwrap();
             assert!(cli.global.masters_wanted().is_err());

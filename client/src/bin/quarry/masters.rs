@@ -17,7 +17,7 @@ use crate::{
 /// What a master that is to vote may lag behind; the leader has the last word.
 const CAUGHT_UP: u64 = 100;
 /// The word for a member that does not vote.
-const LEARNER: &str = "learner";
+pub const LEARNER: &str = "learner";
 
 /// Shows or changes the group of masters.
 pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
@@ -62,7 +62,8 @@ async fn look(context: &Context, client: &Client) -> Outcome<MastersReply> {
 /// A leader that does not answer within this is asked no longer.
 const LEADER_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
 
-async fn add(
+/// Takes the masters at these addresses into the group, and unless `learner` lets them vote.
+pub async fn add(
     context: &Context,
     client: &Client,
     addresses: &[String],

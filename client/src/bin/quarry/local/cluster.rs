@@ -79,10 +79,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A new one with a master and no chunkservers.
-    pub fn new(dir: PathBuf, racks: u16, master_port: u16) -> Cluster {
-        let master = Member { name: "master-1".into(), role: Role::Master, port: master_port, rack: None };
-        Cluster { dir, racks, members: vec![master] }
+    /// A new one with masters at these ports and no chunkservers.
+    pub fn new(dir: PathBuf, racks: u16, master_ports: &[u16]) -> Cluster {
+        let master = |(port, number): (&u16, u32)| Member {
+            name: format!("master-{number}"),
+            role: Role::Master,
+            port: *port,
+            rack: None,
+        };
+        Cluster { dir, racks, members: master_ports.iter().zip(1..).map(master).collect() }
     }
 
     /// Adds a chunkserver, in the rack whose turn it is.
@@ -143,9 +148,14 @@ impl Cluster {
         self.members.iter().filter(move |member| member.role == role)
     }
 
+    /// Where the masters are.
+    pub fn master_addresses(&self) -> Vec<String> {
+        self.of_role(Role::Master).map(Member::address).collect()
+    }
+
     /// The value for `--masters`.
     pub fn masters(&self) -> String {
-        self.of_role(Role::Master).map(Member::address).collect::<Vec<_>>().join(",")
+        self.master_addresses().join(",")
     }
 
     pub fn data_dir(&self, member: &Member) -> PathBuf {
@@ -227,7 +237,7 @@ mod tests {
     use super::*;
 
     fn cluster(dir: &Path) -> Cluster {
-        let mut cluster = Cluster::new(dir.to_path_buf(), 2, 9400);
+        let mut cluster = Cluster::new(dir.to_path_buf(), 2, &[9400]);
         (1..=3).for_each(|i| cluster.add_chunkserver(9400 + 10 * i));
         cluster
     }

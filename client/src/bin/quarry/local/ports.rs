@@ -7,7 +7,7 @@ use quarry_types::limits::MASTER_PORT;
 
 use crate::error::{CliError, Outcome};
 
-/// Chunkservers' ports follow the master's at this distance, from each other too.
+/// Ports follow each other at this distance, from each other too.
 const STEP: u16 = 10;
 /// Where other ports are looked for: below those that the system gives to outgoing connections, so that none of
 /// them takes a port while its server is stopped.
@@ -18,28 +18,28 @@ const TRIES: usize = 200;
 
 /// Ports that are free, and stay so until this is dropped.
 pub struct Ports {
-    /// The master's first.
+    /// The masters' first.
     pub numbers: Vec<u16>,
     _held: Vec<Box<dyn Listener>>,
 }
 
-/// Finds ports for a new cluster of one master and `chunkservers` chunkservers. With `base` it is that one and
-/// its followers or an error; else the defaults where they are free.
-pub async fn pick(world: &World, base: Option<u16>, chunkservers: u16) -> Outcome<Ports> {
+/// Finds ports for the `count` processes of a new cluster. With `base` it is that one and its followers or an error; else the
+/// defaults where they are free.
+pub async fn pick(world: &World, base: Option<u16>, count: u16) -> Outcome<Ports> {
     if let Some(base) = base {
-        let Some(numbers) = row(base, chunkservers) else {
-            return Err(CliError::usage(format!("--base-port {base} leaves no ports for {chunkservers} chunkservers")));
+        let Some(numbers) = row(base, count) else {
+            return Err(CliError::usage(format!("--base-port {base} leaves no ports for {count} processes")));
         };
         return hold(world, numbers).await.map_err(|(port, error)| {
             CliError::local(format!("port {port} of 127.0.0.1 is not free ({error}); give another --base-port"))
         });
     }
-    if let Some(numbers) = row(MASTER_PORT, chunkservers)
+    if let Some(numbers) = row(MASTER_PORT, count)
         && let Ok(ports) = hold(world, numbers).await
     {
         return Ok(ports);
     }
-    pick_any(world, usize::from(chunkservers) + 1, &BTreeSet::new()).await
+    pick_any(world, usize::from(count), &BTreeSet::new()).await
 }
 
 /// Finds ports for chunkservers that join a cluster which uses `taken`.
@@ -56,8 +56,8 @@ pub async fn pick_more(world: &World, count: usize, taken: &BTreeSet<u16>) -> Ou
     pick_any(world, count, taken).await
 }
 
-fn row(base: u16, chunkservers: u16) -> Option<Vec<u16>> {
-    (0..=chunkservers).map(|i| i.checked_mul(STEP)?.checked_add(base)).collect()
+fn row(base: u16, count: u16) -> Option<Vec<u16>> {
+    (0..count).map(|i| i.checked_mul(STEP)?.checked_add(base)).collect()
 }
 
 async fn hold(world: &World, numbers: Vec<u16>) -> Result<Ports, (u16, std::io::Error)> {
@@ -103,16 +103,16 @@ mod tests {
         let world = World::real(Arc::new(NoKv));
         let ports = pick_any(&world, 5, &BTreeSet::new()).await.unwrap();
         assert_eq!(ports.numbers.iter().collect::<BTreeSet<_>>().len(), 5);
-        let refused = pick(&world, Some(ports.numbers[0]), 0).await.err().unwrap();
+        let refused = pick(&world, Some(ports.numbers[0]), 1).await.err().unwrap();
         assert!(refused.to_string().contains("--base-port"), "{refused}");
         let base = ports.numbers[0];
         drop(ports);
-        assert_eq!(pick(&world, Some(base), 0).await.unwrap().numbers, [base]);
+        assert_eq!(pick(&world, Some(base), 1).await.unwrap().numbers, [base]);
     }
 
     #[test]
     fn ports_follow_the_base_in_steps_of_ten() {
-        assert_eq!(row(9400, 3), Some(vec![9400, 9410, 9420, 9430]));
+        assert_eq!(row(9400, 4), Some(vec![9400, 9410, 9420, 9430]));
         assert_eq!(row(65_000, 100), None);
     }
 }

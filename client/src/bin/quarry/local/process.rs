@@ -157,6 +157,15 @@ pub fn find_program(role: Role) -> Outcome<PathBuf> {
 
 /// Runs `quarry-master init` for the cluster's first master.
 pub async fn init_master(world: &World, cluster: &Cluster, member: &Member) -> Outcome {
+    make_master(world, cluster, member, &["init"]).await
+}
+
+/// Makes the data directory of a further master; another one runs and leads.
+pub async fn join_master(world: &World, cluster: &Cluster, member: &Member) -> Outcome {
+    make_master(world, cluster, member, &["join", "--masters", &cluster.masters()]).await
+}
+
+async fn make_master(world: &World, cluster: &Cluster, member: &Member, verb: &[&str]) -> Outcome {
     let program = find_program(Role::Master)?;
     let log = local_fs::open_log(&cluster.log(member))?;
     let failed = {
@@ -164,14 +173,15 @@ pub async fn init_master(world: &World, cluster: &Cluster, member: &Member) -> O
         move |error| CliError::file("run", &program, &error)
     };
     let mut command = Command::new(&program);
-    command.arg("init").arg("--data").arg(cluster.data_dir(member)).arg("--key-file").arg(cluster.key_file());
+    command.args(verb).arg("--data").arg(cluster.data_dir(member)).arg("--key-file").arg(cluster.key_file());
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(&failed)?).stderr(log);
     let ended = world.blocking.run(move || command.status()).await;
     let status = ended.map_err(|lost| CliError::local(lost.to_string()))?.map_err(failed)?;
     if status.success() {
         return Ok(());
     }
-    Err(CliError::local(format!("{} init failed ({status})", program.display())).hint(format!(
+    let word = verb.first().copied().unwrap_or_default();
+    Err(CliError::local(format!("{} {word} failed ({status})", program.display())).hint(format!(
         "its log {} ends: {}",
         cluster.log(member).display(),
         last_lines(cluster, member)
@@ -212,7 +222,7 @@ mod tests {
     #[test]
     fn a_pid_of_somebody_else_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
-        let cluster = Cluster::new(dir.path().into(), 1, 1);
+        let cluster = Cluster::new(dir.path().into(), 1, &[1]);
         let member = cluster.members[0].clone();
         assert_eq!(Running::find(&cluster, &member).unwrap(), None);
         local_fs::make_directory(&dir.path().join("run")).unwrap();

@@ -16,12 +16,14 @@ use crate::{
     args::{LocalOne, LocalStart},
     context::Context,
     error::{CliError, Outcome},
-    local_fs,
+    local_fs, masters,
     output::Out,
 };
 
 /// Chunkservers of a cluster that does not say.
 const CHUNKSERVERS_DEFAULT: u16 = 3;
+/// Masters of a local cluster at most.
+const MASTERS_MAX: u16 = 7;
 /// One question whether all are up gets an answer within this, or is asked again.
 const ASK: Duration = Duration::from_secs(2);
 /// A process that was started in vain gets this long to end by itself.
@@ -29,11 +31,7 @@ const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// `local start`.
 pub async fn start(context: &Context, args: LocalStart) -> Outcome {
-    if context.global.masters_wanted()? > 1 {
-        return Err(CliError::usage(
-            "this release runs one master; groups of several masters are not supported yet, so leave --masters out",
-        ));
-    }
+    let masters = context.global.masters_wanted()?;
     for role in [Role::Master, Role::Chunkserver] {
         process::find_program(role)?;
     }
@@ -41,22 +39,52 @@ pub async fn start(context: &Context, args: LocalStart) -> Outcome {
     local_fs::make_directory(&dir)?;
     let _lock = lock(&dir)?;
     let (cluster, ports) = match Cluster::find(&dir)? {
-        Some(cluster) => grown(context, cluster, &args).await?,
-        None => created(context, &dir, &args).await?,
+        Some(cluster) => grown(context, cluster, &args, masters).await?,
+        None => created(context, &dir, &args, masters.unwrap_or(1)).await?,
     };
     for below in ["logs", "run"] {
         local_fs::make_directory(&dir.join(below))?;
     }
     cluster.save()?;
+    drop(ports);
+    let mut started = make_masters(context, &cluster, args.wait).await?;
+    let members: Vec<&Member> = cluster.members.iter().collect();
+    started.extend(bring_up(context, &cluster, &members, args.wait).await?);
+    report(context, &cluster, &started).await
+}
+
+/// Makes the data directories of masters that have none. The first makes the cluster; it has to run for the others.
+async fn make_masters<'a>(
+    context: &Context,
+    cluster: &'a Cluster,
+    limit: Duration,
+) -> Outcome<Vec<(&'a Member, Running)>> {
+    let (mut started, mut founder) = (Vec::new(), None);
     for master in cluster.of_role(Role::Master) {
-        if is_new(&cluster, master)? {
-            process::init_master(&context.world, &cluster, master).await?;
+        let founder = *founder.get_or_insert(master);
+        match (is_new(cluster, master)?, founder.name == master.name) {
+            (false, _) => {}
+            (true, true) => process::init_master(&context.world, cluster, master).await?,
+            (true, false) => {
+                started.extend(bring_up(context, cluster, &[founder], limit).await?);
+                process::join_master(&context.world, cluster, master).await?;
+            }
         }
     }
-    drop(ports);
-    let members: Vec<&Member> = cluster.members.iter().collect();
-    let started = bring_up(context, &cluster, &members, args.wait).await?;
-    report(context, &cluster, &started).await
+    Ok(started)
+}
+
+/// Takes masters that run and are not in the group into it.
+async fn let_in(context: &Context, cluster: &Cluster) -> Outcome {
+    let client = context.client_of(cluster.master_addresses(), context.global.timeout).await?;
+    let known = client.masters().await?.masters;
+    let votes = |address: &String| known.iter().any(|m| m.address == *address && m.role != masters::LEARNER);
+    let strangers: Vec<String> = cluster.master_addresses().into_iter().filter(|address| !votes(address)).collect();
+    if !strangers.is_empty() {
+        masters::add(context, &client, &strangers, false).await?;
+    }
+    client.close().await?;
+    Ok(())
 }
 
 /// `local start-one`.
@@ -72,8 +100,17 @@ pub async fn start_one(context: &Context, args: LocalOne) -> Outcome {
 }
 
 /// An existing cluster, with the chunkservers that it shall have more of.
-async fn grown(context: &Context, mut cluster: Cluster, args: &LocalStart) -> Outcome<(Cluster, Option<ports::Ports>)> {
+async fn grown(
+    context: &Context,
+    mut cluster: Cluster,
+    args: &LocalStart,
+    masters: Option<u16>,
+) -> Outcome<(Cluster, Option<ports::Ports>)> {
     let refuse = |what: String| Err(CliError::usage(format!("the cluster in {} {what}", cluster.dir.display())));
+    let there = cluster.of_role(Role::Master).count();
+    if masters.is_some_and(|masters| usize::from(masters) != there) {
+        return refuse(format!("was made with --masters {there}; leave --masters out"));
+    }
     let there = cluster.of_role(Role::Chunkserver).count();
     let wanted = args.chunkservers.map_or(there, usize::from);
     if wanted < there {
@@ -85,7 +122,7 @@ async fn grown(context: &Context, mut cluster: Cluster, args: &LocalStart) -> Ou
     if let (Some(base), Some(master)) = (args.base_port, cluster.of_role(Role::Master).next())
         && master.port != base
     {
-        return refuse(format!("has its master at port {}; leave --base-port out", master.port));
+        return refuse(format!("has its first master at port {}; leave --base-port out", master.port));
     }
     if wanted == there {
         return Ok((cluster, None));
@@ -97,7 +134,15 @@ async fn grown(context: &Context, mut cluster: Cluster, args: &LocalStart) -> Ou
 }
 
 /// A new cluster in a directory that has nothing else in it.
-async fn created(context: &Context, dir: &Path, args: &LocalStart) -> Outcome<(Cluster, Option<ports::Ports>)> {
+async fn created(
+    context: &Context,
+    dir: &Path,
+    args: &LocalStart,
+    masters: u16,
+) -> Outcome<(Cluster, Option<ports::Ports>)> {
+    if masters > MASTERS_MAX {
+        return Err(CliError::usage(format!("--masters {masters} is more than {MASTERS_MAX}; 1, 3 or 5 are of use")));
+    }
     let foreign = local_fs::entries(dir)?.into_iter().find(|(name, _)| name != "lock" && name != "lost+found");
     if let Some((name, _)) = foreign {
         return Err(CliError::new(
@@ -109,11 +154,11 @@ async fn created(context: &Context, dir: &Path, args: &LocalStart) -> Outcome<(C
         ));
     }
     let chunkservers = args.chunkservers.unwrap_or(CHUNKSERVERS_DEFAULT);
-    let ports = ports::pick(&context.world, args.base_port, chunkservers).await?;
-    let mut numbers = ports.numbers.iter().copied();
-    let master = numbers.next().ok_or_else(|| CliError::local("found no port for the master"))?;
-    let mut cluster = Cluster::new(dir.to_path_buf(), args.racks.unwrap_or(1), master);
-    numbers.for_each(|port| cluster.add_chunkserver(port));
+    let count = masters.saturating_add(chunkservers);
+    let ports = ports::pick(&context.world, args.base_port, count).await?;
+    let (of_masters, others) = ports.numbers.split_at(usize::from(masters).min(ports.numbers.len()));
+    let mut cluster = Cluster::new(dir.to_path_buf(), args.racks.unwrap_or(1), of_masters);
+    others.iter().for_each(|port| cluster.add_chunkserver(*port));
     Ok((cluster, Some(ports)))
 }
 
@@ -158,6 +203,9 @@ async fn spawn_and_wait<'a>(
     }
     for member in members {
         wait_for_port(context, cluster, started, member, deadline).await?;
+    }
+    if cluster.of_role(Role::Master).all(|master| members.iter().any(|member| member.name == master.name)) {
+        let_in(context, cluster).await?;
     }
     wait_alive(context, cluster, members, started, deadline).await
 }
@@ -219,7 +267,7 @@ async fn wait_alive(
 
 async fn ask(context: &Context, cluster: &Cluster) -> Outcome<quarry_proto::v1::StatusReply> {
     let answer = async {
-        let client = context.client_of(vec![cluster.masters()], ASK).await?;
+        let client = context.client_of(cluster.master_addresses(), ASK).await?;
         Ok(client.status().await?)
     };
     match clock::timeout(&*context.world.clock, ASK, answer).await {

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_chunkserver_is_up_when_its_beats_come_whatever_an_operator_wants_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster::new(dir.path().into(), 1, 9400);
+        let mut cluster = Cluster::new(dir.path().into(), 1, &[9400]);
         cluster.add_chunkserver(9410);
         let member = cluster.of_role(Role::Chunkserver).next().unwrap();
         let is_up_as = |state: &str, up| {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn json_has_the_names_of_the_contract() {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster::new(dir.path().into(), 1, 9400);
+        let mut cluster = Cluster::new(dir.path().into(), 1, &[9400]);
         cluster.add_chunkserver(9410);
         let value = json_of(&cluster).unwrap();
         let server = &value["processes"][1];

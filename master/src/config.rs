@@ -3,7 +3,7 @@
 //! Each setting has one name: `--key-file` on the command line, `QUARRY_MASTER_KEY_FILE` in the environment,
 //! `key-file = "…"` in the file. Unknown names are refused, and all faults are reported at once.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use quarry_types::{duration, limits};
 
@@ -132,6 +132,12 @@ pub fn resolve(origins: &[Settings], faults: Vec<String>) -> Result<MasterConfig
         log: resolver.text("log").unwrap_or_else(|| LOG.into()),
         data,
     };
+    if config.advertise.is_none() && is_everywhere(&config.listen) {
+        resolver.faults.push(format!(
+            "listen {:?} is every address of this machine: name with --advertise HOST:PORT the one where others reach it",
+            config.listen
+        ));
+    }
     if config.lease >= config.session {
         resolver.faults.push("lease must be shorter than session: a lease belongs to a session".into());
     }
@@ -194,6 +200,11 @@ pub fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
     })
+}
+
+/// Whether `HOST:PORT` is a place to listen at and none to connect to.
+fn is_everywhere(address: &str) -> bool {
+    address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
 }
 
 impl MasterConfig {
@@ -278,6 +289,17 @@ mod tests {
         ] {
             assert!(faults.contains(word), "{word} is missing in: {faults}");
         }
+    }
+
+    #[test]
+    fn who_listens_everywhere_says_where_it_is_reached() {
+        for everywhere in ["0.0.0.0:9400", "[::]:9400"] {
+            let listen = settings(&[("data", "/d"), ("listen", everywhere)]);
+            let faults = resolve(std::slice::from_ref(&listen), vec![]).unwrap_err().to_string();
+            assert!(faults.contains("--advertise"), "{faults}");
+            resolve(&[listen, settings(&[("advertise", "me:9400")])], vec![]).unwrap();
+        }
+        resolve(&[settings(&[("data", "/d"), ("listen", "127.0.0.1:0")])], vec![]).unwrap();
     }
 
     #[test]

@@ -166,6 +166,28 @@ impl Service {
     }
 }
 
+/// What an operator should know of the group.
+pub(super) fn notices(masters: &[v1::MasterStatus]) -> Vec<String> {
+    let voters: Vec<_> = masters.iter().filter(|m| m.role != LEARNER).collect();
+    let silent: Vec<_> = voters.iter().filter(|m| !m.reachable).collect();
+    let spare = (voters.len() - silent.len()).saturating_sub(voters.len() / 2 + 1);
+    let gone = silent.iter().map(|m| {
+        format!(
+            "master m{} ({}) does not answer, and {spare} more may fail before nothing goes on: start it again, or replace it \
+             (`quarry-master join`, `quarry masters add`, `quarry masters remove m{}`)",
+            m.id, m.address, m.id
+        )
+    });
+    let even = (!voters.is_empty() && voters.len() % 2 == 0).then(|| {
+        format!(
+            "{} masters vote, which lets no more of them fail than {} would: add one or remove one",
+            voters.len(),
+            voters.len() - 1
+        )
+    });
+    gone.chain(even).collect()
+}
+
 /// Before this master stops: lets another one lead, if one can. Without this, clients would wait for an election.
 pub async fn give_up_leadership(shared: &Shared) {
     if shared.present().is_none() {
@@ -200,4 +222,39 @@ fn best_successor(status: &[v1::MasterStatus], me: NodeId) -> Result<&v1::Master
     others.max_by_key(|m| m.last_log).ok_or_else(|| {
         fault(ErrorCode::Conflict, "no other master that votes is reachable: nobody could take the leadership")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn master(id: u64, role: &str, last_log: u64, reachable: bool) -> v1::MasterStatus {
+        v1::MasterStatus { id, role: role.into(), last_log, reachable, ..Default::default() }
+    }
+
+    #[test]
+    fn whoever_has_most_of_the_log_and_answers_takes_over() {
+        let group = [
+            master(1, "leader", 9, true),
+            master(2, "follower", 7, true),
+            master(3, "follower", 8, true),
+            master(4, "follower", 9, false),
+            master(5, LEARNER, 9, true),
+        ];
+        assert_eq!(best_successor(&group, NodeId(1)).unwrap().id, 3);
+        assert_eq!(best_successor(&group[..1], NodeId(1)).unwrap_err().code, ErrorCode::Conflict);
+    }
+
+    #[test]
+    fn a_group_that_cannot_lose_much_is_said() {
+        let three =
+            |third| [master(1, "leader", 9, true), master(2, "follower", 9, true), master(3, "follower", 9, third)];
+        assert_eq!(notices(&three(true)), Vec::<String>::new());
+        assert_eq!(notices(&three(true)[..1]), Vec::<String>::new());
+        let lost = notices(&three(false));
+        assert!(lost.len() == 1 && lost[0].contains("m3") && lost[0].contains("0 more may fail"), "{lost:?}");
+        assert!(notices(&three(true)[..2])[0].starts_with("2 masters vote"));
+        let learner = [master(1, "leader", 9, true), master(2, LEARNER, 0, false)];
+        assert_eq!(notices(&learner), Vec::<String>::new(), "a learner that does not run holds up nobody");
+    }
 }

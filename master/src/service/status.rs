@@ -36,6 +36,7 @@ impl Service {
         let chunkservers: Vec<_> = servers.iter().map(|server| server_status(&soft, server, now)).collect();
         let mut notices = notices(&soft, &servers, &chunkservers, now);
         notices.extend(super::rebalance::off(&soft, &settings));
+        notices.extend(super::masters::notices(&masters.masters));
         Ok(v1::StatusReply {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),

@@ -94,7 +94,7 @@ table! {
     REPAIR_LATENCY = "repair-latency", Millis, 1, 60 * SECOND, 50,
         "when reads and writes of clients take longer than this, copies slow down";
     PHI = "detector-phi", Permille, 0, 20_000, 0,
-        "0: a server is suspect and dead after fixed times; else the phi (in thousandths) at which it is suspect, by its past beats";
+        "0: a server is suspect and dead after fixed times; else the phi at which it is suspect, by its past beats";
     TRASH = "trash", Millis, 0, 365 * DAY, DAY, "how long removed files can be taken back with `quarry undelete`";
     WEIGHT_AFFINITY = "weight-affinity", Permille, 0, 1000, 100, "weight of nearness in the choice of servers";
     WEIGHT_CAPACITY = "weight-capacity", Permille, 0, 1000, 400, "weight of free room in the choice of servers";

@@ -208,6 +208,14 @@ fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatu
             buffered.len()
         ));
     }
+    notices.extend(in_maintenance(soft));
+    let lost = soft.repairing.queue.totals().lost;
+    if lost > 0 && ready {
+        notices.push(format!(
+            "{lost} chunks have no good replica in reach: bring back a chunkserver or a disk that held them; `quarry repairs` \
+             names the files"
+        ));
+    }
     for server in servers.iter().filter(|s| s.record.old_image) {
         notices.push(format!("chunkserver {} came back with an old image: its replicas are being verified", server.id));
     }
@@ -235,6 +243,21 @@ fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatu
         }
     }
     notices
+}
+
+/// Who is in maintenance, and what that means.
+fn in_maintenance(soft: &Soft) -> Option<String> {
+    let servers = soft.servers.rows().filter(|(id, _)| soft.servers.wish(*id) == ServerWish::Maintenance);
+    let names: Vec<String> = servers.map(|(_, row)| row.address.clone()).collect();
+    let word = if names.len() == 1 { "chunkserver is" } else { "chunkservers are" };
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} {word} in maintenance ({}): nothing new goes there, and what only misses those is not copied while another \
+             replica is in reach",
+            names.len(),
+            names.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]

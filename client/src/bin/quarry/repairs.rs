@@ -213,7 +213,7 @@ fn totals(reply: &RepairsReply) -> Vec<String> {
         let counts = counts.into_iter().rev().filter(|(_, count)| *count > 0);
         let counts: Vec<String> = counts
             .map(|(missing, count)| match missing {
-                0 => format!("{count} miss none but are to be moved or trimmed"),
+                0 => format!("{count} miss none and are listed for another reason"),
                 1 => format!("{count} miss 1 replica"),
                 _ => format!("{count} miss {missing} replicas"),
             })
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(
             lines[5..],
             [
-                "5 chunks are not as they should be: 4 miss 2 replicas, 1 miss none but are to be moved or trimmed",
+                "5 chunks are not as they should be: 4 miss 2 replicas, 1 miss none and are listed for another reason",
                 "2.0K left to copy: when it will be done is unknown, there is no rate",
             ]
         );
@@ -321,7 +321,8 @@ mod tests {
         assert!(said[1].starts_with("2 chunks that have all they want keep") && is_all_done(&kept), "{said:?}");
         let more = RepairsReply { total: 4, by_missing: vec![3, 1], ..kept };
         let said = totals(&more);
-        let unfit = "2 chunks are not as they should be: 1 miss 1 replica, 1 miss none but are to be moved or trimmed";
+        let unfit =
+            "2 chunks are not as they should be: 1 miss 1 replica, 1 miss none and are listed for another reason";
         assert!(said[0] == unfit && said.last().unwrap().contains("keep a replica") && !is_all_done(&more), "{said:?}");
         let unknown = RepairsReply { total: 0, incomplete: "new".into(), ..Default::default() };
         assert!(!is_all_done(&unknown) && is_all_done(&RepairsReply::default()));

@@ -26,14 +26,19 @@ pub struct Named {
     pub address: String,
 }
 
+/// A shorter beginning of an id is a slip of the hand rather than a name.
+const ID_LEAST: usize = 4;
+
 /// Finds a chunkserver by its address, its id or the beginning of its id.
 pub async fn find(client: &Client, text: &str) -> Outcome<Named> {
     pick(&client.status().await?.chunkservers, text)
 }
 
 fn pick(servers: &[ChunkserverStatus], text: &str) -> Outcome<Named> {
+    let beginning = (text.len() >= ID_LEAST).then(|| text.to_ascii_lowercase());
     let is_meant = |server: &&ChunkserverStatus| {
-        server.address == text || info::server_id(&server.server).starts_with(&text.to_ascii_lowercase())
+        let begins = |beginning: &String| info::server_id(&server.server).starts_with(beginning);
+        server.address == text || beginning.as_ref().is_some_and(begins)
     };
     let meant: Vec<&ChunkserverStatus> = servers.iter().filter(is_meant).collect();
     match meant.as_slice() {
@@ -42,8 +47,9 @@ fn pick(servers: &[ChunkserverStatus], text: &str) -> Outcome<Named> {
                 .ok_or_else(|| CliError::new(ErrorCode::VersionMismatch, format!("{text} has a malformed id")))?;
             Ok(Named { id, address: one.address.clone() })
         }
-        [] => Err(CliError::new(ErrorCode::NotFound, format!("no chunkserver {text}"))
-            .hint("`quarry status` lists them; name one by its address, its id or the beginning of its id")),
+        [] => Err(CliError::new(ErrorCode::NotFound, format!("no chunkserver {text}")).hint(
+            "`quarry status` lists them; name one by its address, its id or the first characters of its id, 4 at least",
+        )),
         several => {
             let ids: Vec<String> = several.iter().map(|one| info::server_id(&one.server)).collect();
             Err(CliError::usage(format!("{text} may be any of {}; write more of the id", ids.join(", "))))
@@ -251,16 +257,18 @@ mod tests {
 
     #[test]
     fn a_chunkserver_is_found_by_address_id_or_the_beginning_of_its_id() {
-        let servers = [server(0xab, "h:1"), server(0xac, "h:2"), server(0x1a, "h:2")];
+        let mut servers = [server(0xab, "h:1"), server(0xac, "h:2"), server(0x1a, "h:2"), server(0xab, "h:4")];
+        servers[3].server = [&[0xab, 0x08][..], &[7; 14]].concat().into();
         let address = |text: &str| pick(&servers, text).map(|named| named.address).map_err(|error| error.exit_number());
         assert_eq!(address("h:1"), Ok("h:1".into()));
-        assert_eq!(address("ab"), Ok("h:1".into()));
+        assert_eq!((address("ab07"), address("ab08")), (Ok("h:1".into()), Ok("h:4".into())));
         assert_eq!(address("AC070707-0707-0707-0707-070707070707"), Ok("h:2".into()));
         // Two may have the same address: one that is gone for good and its successor.
         assert_eq!(address("h:2"), Err(2));
-        assert_eq!(address("a"), Err(2));
+        assert_eq!(address("1a0"), Err(3), "a few characters are no name");
         assert_eq!(address("h:3"), Err(3));
-        assert!(pick(&servers, "a").unwrap_err().to_string().contains("ab070707-0707"));
+        servers[3].server = [&[0xab, 0x07][..], &[8; 14]].concat().into();
+        assert!(pick(&servers, "ab07").unwrap_err().to_string().contains("ab070707-0707"));
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub enum Reason {
     NoRack(Tally),
     /// A replica too many, but not enough others are known for certain to be there (S7).
     Unsafe,
+    /// All replicas but one are on servers that are away in maintenance.
+    Away,
     /// A replica that failed a check is kept for a while.
     Keep {
         /// Until then.
@@ -117,13 +119,21 @@ impl Reason {
     /// Only a change of the cluster helps, not time.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        matches!(self, Reason::Brake(_) | Reason::NoReplica | Reason::NoTarget(_) | Reason::NoRack(_) | Reason::Unsafe)
+        matches!(
+            self,
+            Reason::Brake(_)
+                | Reason::Away
+                | Reason::NoReplica
+                | Reason::NoTarget(_)
+                | Reason::NoRack(_)
+                | Reason::Unsafe
+        )
     }
 
     /// It could be done, and is not for a reason that concerns the whole cluster.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        matches!(self, Reason::Brake(_))
+        matches!(self, Reason::Brake(_) | Reason::Away)
     }
 
     /// When to look again, at the earliest, if nothing else happens.
@@ -149,6 +159,9 @@ impl Reason {
             Reason::TargetsBusy(tally) => tally.decisive(FOR_COPY).map_or("add a chunkserver", Filter::remedy),
             Reason::NoTarget(tally) => return tally.remedy("add a chunkserver"),
             Reason::NoRack(tally) => return tally.remedy("add a chunkserver on another rack than those it uses"),
+            Reason::Away => {
+                "wait until they are back, or end the maintenance: it is copied then (`quarry maintenance SERVER --end`)"
+            }
             Reason::Keep { .. } => "nothing: the chunk is whole; `quarantine-keep` says how long the bad replica stays",
             Reason::Failed { .. } => "see the error; it is tried again",
         };
@@ -164,7 +177,9 @@ impl fmt::Display for Reason {
         match self {
             Reason::NotReady => f.write_str("the leader is new: chunkservers have not reported yet"),
             Reason::Brake(why) => write!(f, "held: {why}"),
-            Reason::Delay { .. } => f.write_str("delayed: one replica is missing, and its server may come back"),
+            Reason::Delay { .. } => {
+                f.write_str("delayed: one replica is missing, and its server or disk may come back")
+            }
             Reason::NoReplica => f.write_str("no good replica on any chunkserver that can be reached"),
             Reason::SourcesBusy => f.write_str("the chunkservers that have it are at their limit of copies"),
             Reason::ClusterBudget => f.write_str("the cluster is at its limit of bytes copied per second"),
@@ -184,6 +199,7 @@ impl fmt::Display for Reason {
                 }
             }
             Reason::Unsafe => f.write_str("a replica too many is kept until enough others are known for certain (S7)"),
+            Reason::Away => f.write_str("one replica can be reached: the others are on chunkservers in maintenance"),
             Reason::Keep { .. } => f.write_str("a replica that failed a check is kept for a while"),
             Reason::Failed { error, .. } => write!(f, "the last attempt failed: {error}"),
         }
@@ -199,6 +215,8 @@ pub fn decide(question: &Question, cluster: &Cluster, policy: &Policy) -> (Need,
         copy(question, &need, cluster, policy).unwrap_or_else(Decision::Wait)
     } else if need.surplus > 0 || need.bad > 0 {
         trim(question, &need, cluster, policy)
+    } else if need.is_thin() {
+        Decision::Wait(Reason::Away)
     } else {
         Decision::Nothing
     };
@@ -216,7 +234,7 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     }
     let until = question.since.saturating_add(policy.delay);
     let under_min = need.good < policy.min_replicas.min(need.wanted);
-    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts) {
+    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts, need) {
         return Err(Reason::Delay { until });
     }
     let sources = sources(&question.facts, cluster, policy);
@@ -237,12 +255,17 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     Ok(Decision::Copy { target, sources, urgent: need.missing > 0 && need.good <= 1 })
 }
 
-/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway.
-fn may_come_back(facts: &ChunkFacts) -> bool {
+/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway,
+/// and not where it is here and of no use.
+fn may_come_back(facts: &ChunkFacts, need: &Need) -> bool {
+    let spoilt = facts.holders.iter().filter(|h| h.quality == Quality::Quarantined && h.health != Health::Dead);
     let lost = |h: &&Holder| h.quality == Quality::Good && h.health == Health::Dead && !h.dropping;
     let mut lost = facts.holders.iter().filter(lost).peekable();
     let to_stay = |h: &Holder| !matches!(h.wish, ServerWish::Draining | ServerWish::Decommissioned);
-    lost.peek().is_none() || lost.any(to_stay)
+    match lost.peek() {
+        None => spoilt.count() < need.missing as usize,
+        Some(_) => lost.any(to_stay),
+    }
 }
 
 /// Those to copy from, best first: with free copies and budget. Without a good replica, those that failed a check: their

@@ -25,13 +25,29 @@ pub struct Need {
     pub surplus: u32,
     /// Replicas that are of no use, on servers that are not counted as lost.
     pub bad: u32,
+    /// Of the good ones: on servers that are away in maintenance.
+    #[serde(default)]
+    pub away: u32,
 }
 
 impl Need {
     /// Nothing is to be done.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        !self.wants_copy() && self.surplus == 0 && self.bad == 0
+        !self.wants_copy() && self.surplus == 0 && self.bad == 0 && !self.is_thin()
+    }
+
+    /// Nothing counts as missing, but only one replica can be reached: the others are on servers that are away in maintenance.
+    #[must_use]
+    pub fn is_thin(&self) -> bool {
+        self.away > 0 && self.good - self.away <= 1
+    }
+
+    /// How endangered it is, in missing replicas: with one good replica left as if two were missing at least, however many are
+    /// wanted.
+    #[must_use]
+    pub fn danger(&self) -> u32 {
+        if self.missing > 0 && self.good == 1 { self.missing.max(2) } else { self.missing }
     }
 
     /// A copy is to be made.
@@ -61,9 +77,10 @@ pub(super) fn is_bad(holder: &Holder) -> bool {
 /// What a chunk needs. `racks`: how many the cluster has.
 #[must_use]
 pub fn assess(facts: &ChunkFacts, racks: usize) -> Need {
-    let (mut good, mut staying, mut used) = (0u32, 0u32, BTreeSet::new());
+    let (mut good, mut away, mut staying, mut used) = (0u32, 0u32, 0u32, BTreeSet::new());
     for holder in counted(facts) {
         good += 1;
+        away += u32::from(holder.health == Health::Dead);
         if !holder.leaves() {
             staying += 1;
             used.insert(holder.rack.as_str());
@@ -76,5 +93,5 @@ pub fn assess(facts: &ChunkFacts, racks: usize) -> Need {
     let rack_short = staying >= wanted && used.len() < racks.min(wanted as usize);
     let surplus = if staying >= for_now && !rack_short { good.saturating_sub(for_now) } else { 0 };
     let bad = facts.holders.iter().filter(|h| is_bad(h)).count();
-    Need { wanted, good, missing, moving, rack_short, surplus, bad: u32::try_from(bad).unwrap_or(u32::MAX) }
+    Need { wanted, good, missing, moving, rack_short, surplus, bad: u32::try_from(bad).unwrap_or(u32::MAX), away }
 }

@@ -17,9 +17,9 @@ use quarry_types::{ChunkId, ServerId};
 
 use super::{decide::Reason, need::Need, rank::Rank};
 
-/// Chunks that miss at least so many replicas go before all others: none that misses fewer starts while one of them can be
-/// worked on.
-const MISSING_FIRST: u32 = 2;
+/// Chunks that are endangered at least so much go before all others: none that is less starts while one of them can be worked
+/// on. See [`Need::danger`].
+const DANGER_FIRST: u32 = 2;
 /// The first pause after a failure; it doubles with each.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
@@ -86,7 +86,7 @@ impl Entry {
     /// Chunks that miss fewer replicas wait for it. One that fails again and again holds nobody up, nor does one without any
     /// good replica: putting it together from what can be read may never come to an end, and cannot get worse meanwhile.
     fn goes_first(&self) -> bool {
-        self.need.missing >= MISSING_FIRST
+        self.need.danger() >= DANGER_FIRST
             && self.need.good > 0
             && self.attempts < ATTEMPTS_WAITED_FOR
             && self.is_pending()
@@ -148,7 +148,7 @@ pub struct Queue {
     ready: BTreeSet<Rank>,
     /// Those that wait, by when they are looked at again.
     later: BTreeSet<(Duration, ChunkId)>,
-    /// Those that miss several and can be worked on, by how many.
+    /// Those that are endangered most and can be worked on, by how much.
     first: BTreeMap<u32, u64>,
     totals: Totals,
     history: History,
@@ -197,7 +197,7 @@ impl Queue {
             self.later.remove(&(next, chunk));
         }
         if entry.goes_first() {
-            less(&mut self.first, entry.need.missing);
+            less(&mut self.first, entry.need.danger());
         }
         less(&mut self.totals.by_missing, entry.need.missing);
         self.totals.lost -= u64::from(entry.need.good == 0);
@@ -222,7 +222,7 @@ impl Queue {
             }
         }
         if entry.goes_first() {
-            *self.first.entry(entry.need.missing).or_default() += 1;
+            *self.first.entry(entry.need.danger()).or_default() += 1;
         }
         *self.totals.by_missing.entry(entry.need.missing).or_default() += 1;
         self.totals.lost += u64::from(entry.need.good == 0);
@@ -304,7 +304,7 @@ impl Queue {
         }
         let most = self.first.keys().next_back().copied().unwrap_or(0);
         let due: Vec<ChunkId> =
-            self.ready.iter().take_while(|rank| rank.missing() >= most).take(limit).map(|rank| rank.chunk).collect();
+            self.ready.iter().take_while(|rank| rank.danger() >= most).take(limit).map(|rank| rank.chunk).collect();
         self.visits += due.len() as u64;
         due
     }

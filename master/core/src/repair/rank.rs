@@ -6,11 +6,11 @@ use quarry_types::ChunkId;
 
 use super::Need;
 
-/// Which chunk comes first: more missing replicas, then lost rack diversity, then what is to move, then the oldest; the
+/// Which chunk comes first: more missing replicas (see [`Need::danger`]), then lost rack diversity, then what is to move, then the oldest; the
 /// chunk id makes it total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    missing: Reverse<u32>,
+    danger: Reverse<u32>,
     rack_short: Reverse<bool>,
     moving: Reverse<bool>,
     since: Duration,
@@ -23,7 +23,7 @@ impl Rank {
     #[must_use]
     pub fn new(need: &Need, since: Duration, chunk: ChunkId) -> Self {
         Rank {
-            missing: Reverse(need.missing),
+            danger: Reverse(need.danger()),
             rack_short: Reverse(need.rack_short),
             moving: Reverse(need.moving > 0),
             since,
@@ -31,10 +31,10 @@ impl Rank {
         }
     }
 
-    /// Missing replicas.
+    /// See [`Need::danger`].
     #[must_use]
-    pub fn missing(&self) -> u32 {
-        self.missing.0
+    pub fn danger(&self) -> u32 {
+        self.danger.0
     }
 }
 
@@ -63,9 +63,26 @@ mod tests {
         assert_eq!(ranks.map(|rank| rank.chunk.0), [3, 5, 4, 2, 1, 6]);
     }
 
+    #[test]
+    fn a_last_replica_comes_before_what_misses_as_many_and_has_more_left() {
+        let rank = |missing, good, chunk| {
+            Rank::new(&Need { missing, good, ..Need::default() }, Duration::ZERO, ChunkId(chunk))
+        };
+        let mut ranks = [rank(1, 2, 1), rank(1, 1, 2), rank(1, 0, 3), rank(2, 1, 4), rank(3, 1, 5), rank(0, 1, 6)];
+        ranks.sort();
+        assert_eq!(ranks.map(|rank| rank.chunk.0), [5, 2, 4, 1, 3, 6], "what is lost cannot get worse");
+    }
+
     prop_compose! {
-        fn any_rank()(missing in 0u32..3, short: bool, moving in 0u32..2, since in 0u64..3, chunk in 0u64..4) -> Rank {
-            Rank::new(&need(missing, short, moving), Duration::from_secs(since), ChunkId(chunk))
+        fn any_rank()(
+            missing in 0u32..3,
+            good in 0u32..3,
+            short: bool,
+            moving in 0u32..2,
+            since in 0u64..3,
+            chunk in 0u64..4,
+        ) -> Rank {
+            Rank::new(&Need { good, ..need(missing, short, moving) }, Duration::from_secs(since), ChunkId(chunk))
         }
     }
 
@@ -75,7 +92,7 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
             prop_assert_eq!(a == b, a.cmp(&b).is_eq());
             prop_assert!(!(a <= b && b <= c) || a <= c);
-            prop_assert!(a.missing() <= b.missing() || a < b);
+            prop_assert!(a.danger() <= b.danger() || a < b);
         }
     }
 }

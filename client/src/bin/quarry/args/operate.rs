@@ -87,7 +87,7 @@ pub enum Explain {
 /// One chunkserver.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// The chunkserver: its address or its id as `quarry status` shows it, or the beginning of the id
+    /// The chunkserver: its address or its id as `quarry status` shows it, or the first characters of the id, 4 at least
     #[arg(value_name = "SERVER", value_parser = NonEmptyStringValueParser::new())]
     pub server: String,
 }

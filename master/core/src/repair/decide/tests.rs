@@ -92,6 +92,18 @@ fn only_a_chunk_that_misses_one_waits_for_its_delay() {
 }
 
 #[test]
+fn what_failed_a_check_is_replaced_without_delay() {
+    let cluster = cluster(&["a", "b", "c", "d"]);
+    let spoilt = Holder { quality: Quality::Quarantined, ..holder(2, "c") };
+    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), spoilt]);
+    ask.since = NOW;
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "its server is here, and nothing will come back");
+    ask.facts.wanted = 4;
+    ask.facts.holders.push(Holder { health: Health::Dead, ..holder(3, "d") });
+    assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "it misses two");
+}
+
+#[test]
 fn nobody_waits_for_a_dead_server_that_is_to_be_emptied_anyway() {
     let cluster = cluster(&["a", "b", "c", "d"]);
     let dead = |wish| Holder { health: Health::Dead, wish, ..holder(2, "c") };
@@ -205,8 +217,12 @@ fn a_drained_servers_replica_is_copied_first_and_dropped_then() {
 fn a_server_in_maintenance_is_waited_for_while_another_replica_is_there() {
     let away = |n, rack| Holder { health: Health::Dead, wish: ServerWish::Maintenance, ..holder(n, rack) };
     let cluster = cluster(&["a", "b", "c", "d", "e"]);
-    let ask = question(vec![away(0, "a"), away(1, "b"), holder(2, "c")]);
+    let ask = question(vec![away(0, "a"), holder(1, "b"), holder(2, "c")]);
     assert_eq!(next(&ask, &cluster), Decision::Nothing);
+    // With one left in reach nothing is copied either, but it is said.
+    let ask = question(vec![away(0, "a"), away(1, "b"), holder(2, "c")]);
+    assert_eq!(next(&ask, &cluster), Decision::Wait(Reason::Away));
+    assert!(!assess(&ask.facts, cluster.racks.len()).is_met());
     let alone = question(vec![away(0, "a"), away(1, "b")]);
     assert_eq!(next(&alone, &cluster), Decision::Wait(Reason::NoReplica));
 }

@@ -1,12 +1,14 @@
 //! What the master does for those who call it: checks requests, asks the core, proposes, waits. One file an operation.
 
 mod add_chunk;
+mod backup;
 mod check;
 mod complete;
 mod explain;
 mod heartbeat;
 mod list;
 mod locate;
+mod metadata;
 mod names;
 mod rebalance;
 mod receipts;

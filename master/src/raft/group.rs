@@ -228,6 +228,15 @@ impl Group {
         Ok(taken.snapshot.map_or(0, |id| id.index))
     }
 
+    /// A snapshot of what is applied here now. Its files stay as they are while the result lives.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) async fn checkpoint(&self) -> Result<Snapshot, GroupError> {
+        let state = Arc::clone(&self.inner.state);
+        self.inner.world.blocking.run(move || state.take_snapshot()).await?
+    }
+
     /// Completes when the group has failed for good (its disk, usually), with the reason: the process should stop.
     /// Never completes after a [`Group::shutdown`].
     pub async fn failed(&self) -> String {

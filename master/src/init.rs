@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     error::MasterError,
-    identity::{self, GROUP_DIR, Identity},
+    identity::{self, Identity},
     raft::{Belonging, Group, Node},
 };
 
@@ -51,18 +51,18 @@ impl InitConfig {
 pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, MasterError> {
     let cluster = ClusterId::from_random(world.random.next_u128());
     let lineage_id = uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();
-    let identity = Identity { cluster, node: FIRST_NODE };
+    let identity = Identity { cluster, node: FIRST_NODE, group: 0 };
     let unfinished = world
         .blocking
         .run({
             let (world, config) = (world.clone(), config.clone());
-            move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file, identity)
+            move || identity::begin(&*world.disk, &*world.random, &config.data, &config.key_file)
         })
         .await??;
     let belonging = Belonging { cluster, key: unfinished.key().clone() };
     create_group(world, config, belonging, lineage_id).await?;
     let disk = world.disk.clone();
-    world.blocking.run(move || unfinished.finish(&*disk)).await?
+    world.blocking.run(move || unfinished.finish(&*disk, identity)).await?
 }
 
 async fn create_group(
@@ -74,7 +74,7 @@ async fn create_group(
     let me = Node { id: FIRST_NODE, address: config.advertise.clone() };
     let create = CreateCluster { cluster: belonging.cluster, lineage_id, settings: config.settings.clone() };
     let first = Command { wall_ms: world.clock.wall_ms(), kind: Kind::CreateCluster(create) };
-    let path = config.data.join(GROUP_DIR);
+    let path = config.data.join(Identity::FIRST_GROUP);
     let created = Group::create(world, &path, me, belonging, first).await;
     created.map_err(|e| MasterError::Group { path, message: e.to_string() })
 }

@@ -88,6 +88,11 @@ impl Group {
     async fn begin(&self, me: Node, first: Command) -> Result<(), GroupError> {
         let members = BTreeMap::from([(me.id.0, BasicNode::new(me.address))]);
         self.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        self.lead_and_commit(first).await
+    }
+
+    /// Waits until this member, which is alone, leads, and commits `first`.
+    pub(super) async fn lead_and_commit(&self, first: Command) -> Result<(), GroupError> {
         let mut leader = self.leader();
         let led = leader.wait_for(|state| state.me_since_term.is_some());
         // What it answers holds a lock that the watching task needs: it must not live on.
@@ -129,7 +134,7 @@ impl Group {
         Self::start(world, &layout, None, belonging, config).await
     }
 
-    async fn start(
+    pub(super) async fn start(
         world: &World,
         layout: &Layout,
         new: Option<u64>,

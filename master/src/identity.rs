@@ -57,7 +57,9 @@ impl Identity {
             0 => (FORMAT_ONE_GROUP, String::new()),
             number => (FORMAT, format!("group = {number}\n")),
         };
-        format!("format = {format}\nrole = \"{ROLE}\"\ncluster = \"{cluster}\"\nnode = {node}\n{group}key-check = \"{check}\"\n")
+        format!(
+            "format = {format}\nrole = \"{ROLE}\"\ncluster = \"{cluster}\"\nnode = {node}\n{group}key-check = \"{check}\"\n"
+        )
     }
 }
 
@@ -155,12 +157,7 @@ pub(crate) fn begin(
 }
 
 /// Begins a data directory for a cluster that exists: with its key, which may be the only thing in the directory.
-pub(crate) fn adopt(
-    disk: &dyn Disk,
-    dir: &Path,
-    key_file: &Path,
-    key: ClusterKey,
-) -> Result<Unfinished, MasterError> {
+pub(crate) fn adopt(disk: &dyn Disk, dir: &Path, key_file: &Path, key: ClusterKey) -> Result<Unfinished, MasterError> {
     make_empty(disk, dir, Some(key_file))?;
     let lock = lock(disk, dir)?;
     Ok(Unfinished { dir: dir.into(), key, _lock: lock })

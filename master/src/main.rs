@@ -241,7 +241,12 @@ async fn make(args: InitArgs) -> Result<(), Failure> {
 
 fn says(begun: &NewLineage, data: &Path) {
     let NewLineage { cluster, node, lineage } = begun;
-    say(&format!("master {node} of cluster {cluster} begins lineage {} ({}) in {}", lineage.number, lineage.id, data.display()));
+    say(&format!(
+        "master {node} of cluster {cluster} begins lineage {} ({}) in {}",
+        lineage.number,
+        lineage.id,
+        data.display()
+    ));
     say("deletions and aborts are held back: start it with `quarry-master run`, wait for the chunkservers, look at \
          `quarry metadata verify`, then let go with `quarry metadata release`");
 }

@@ -46,7 +46,8 @@ pub async fn recover(world: &World, config: &RecoverConfig) -> Result<NewLineage
     let of_group = |e: crate::raft::GroupError| MasterError::Group { path: old.clone(), message: e.to_string() };
     let (me, others) = alone::members(world, &old).await.map_err(of_group)?;
     if others.is_empty() {
-        let why = "this master is alone in its group: there is no majority to be lost; start it with `quarry-master run`";
+        let why =
+            "this master is alone in its group: there is no majority to be lost; start it with `quarry-master run`";
         return Err(MasterError::Refused(format!("{}: {why}", config.data.display())));
     }
     let belonging = Belonging { cluster: data.identity.cluster, key: data.key.clone() };

@@ -128,7 +128,10 @@ fn unpack(world: &World, config: &RestoreConfig) -> Result<Unpacked, MasterError
     let snapshot = Snapshot::load(world, &received).ok().flatten();
     let fits = |snapshot: &Snapshot| snapshot.mark().is_some_and(|mark| mark.index == header.index);
     let snapshot = snapshot.filter(fits).ok_or_else(|| {
-        MasterError::Refused(format!("{}: it does not hold the state that it names; use another one", config.from.display()))
+        MasterError::Refused(format!(
+            "{}: it does not hold the state that it names; use another one",
+            config.from.display()
+        ))
     })?;
     Ok(Unpacked { header, cluster, key, unfinished, snapshot, received })
 }
@@ -165,7 +168,10 @@ fn check(path: &Path, file: &dyn DiskFile, key: &ClusterKey) -> Result<(v1::Back
     read(path, file, |event| {
         if let Event::Header { header, signed } = event {
             if !backup::verify(key, &signed) {
-                return Err(refused(path, "the key is not the one of the cluster that this backup is of; name its own with --key-file"));
+                return Err(refused(
+                    path,
+                    "the key is not the one of the cluster that this backup is of; name its own with --key-file",
+                ));
             }
             found = Some(header);
         }

@@ -149,7 +149,8 @@ fn apply_all(state: &State, log: &LogStore) -> Result<(), GroupError> {
 /// Makes a state that of a group of one, durably.
 fn make_alone(state: &State, last: &LogId, node: u64, address: &str) -> Result<(), GroupError> {
     let nodes = BTreeMap::from([(node, BasicNode::new(address))]);
-    let membership = Membership::new(vec![BTreeSet::from([node])], nodes).map_err(|e| GroupError::Raft(e.to_string()))?;
+    let membership =
+        Membership::new(vec![BTreeSet::from([node])], nodes).map_err(|e| GroupError::Raft(e.to_string()))?;
     let mark = codec::mark(last, &StoredMembership::new(Some(*last), membership));
     state.update(&mark, |_| Ok((Vec::new(), ())))?;
     // The state itself is never synced, a snapshot is: what is installed from it is durable.
@@ -229,7 +230,8 @@ pub(crate) async fn first_to_answer(
     limit: Duration,
 ) -> Option<Node> {
     let parties = Parties::new(belonging.clone(), me.0);
-    let mut asking: FuturesUnordered<_> = others.iter().map(|other| ask_until_answered(world, &parties, other)).collect();
+    let mut asking: FuturesUnordered<_> =
+        others.iter().map(|other| ask_until_answered(world, &parties, other)).collect();
     let first = timeout(&*world.clock, limit, asking.next()).await;
     first.ok().flatten()
 }

@@ -21,6 +21,7 @@ mod info;
 mod local;
 mod local_fs;
 mod ls;
+mod metadata;
 mod mkdir;
 mod mv;
 mod output;
@@ -150,6 +151,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Maintenance(args) => servers::maintenance(context, args).await,
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
+        Verb::Metadata(verb) => metadata::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,
     }

@@ -204,12 +204,12 @@ fn refuses_the_old_and_siblings(cluster: &mut Cluster, old: &Path, file: &Path, 
     fs::rename(&mine, cluster.path("restored")).expect("the directory moves");
     fs::rename(old, &mine).expect("the directory moves");
     cluster.master.restart();
-    log_has(cluster, "led in the past");
+    log_has(cluster, "refuses an older leader");
     cluster.master.kill();
     fs::remove_dir_all(&mine).expect("the directory goes");
     restore(cluster, &key(cluster), file, &[]).ok();
     cluster.master.restart();
-    log_has(cluster, "forked off from ours");
+    log_has(cluster, "refuses a leader of another history");
     cluster.master.kill();
     fs::remove_dir_all(&mine).expect("the directory goes");
     restore(cluster, &key(cluster), file, &["--lineage", "3"]).ok();

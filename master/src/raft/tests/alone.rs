@@ -146,7 +146,7 @@ async fn s11_recovery_is_refused_while_another_answers_or_the_directory_is_in_us
     }
     assert_eq!(open().unwrap().identity, before);
     // What an interrupted attempt left changes nothing.
-    std::fs::create_dir_all(config.data.join("group-00000005")).unwrap();
+    world.disk.create_dir_all(&config.data.join("group-00000005")).unwrap();
     let begun = recover(&world, &config).await.unwrap();
     let after = open().unwrap().identity;
     assert_eq!((after.node, after.cluster), (begun.node, before.cluster));
@@ -159,4 +159,55 @@ async fn s11_recovery_is_refused_while_another_answers_or_the_directory_is_in_us
     drop(group);
     let again = recover(&world, &config).await.unwrap_err().to_string();
     assert!(again.contains("alone in its group"), "{again}");
+}
+
+const KILLED: &str = "raft::tests::alone::s11_a_kill_at_any_change_of_a_recovery_leaves_the_old_master_or_the_new";
+
+fn recovery(data: &Path) -> RecoverConfig {
+    let key_file = data.join(crate::config::KEY_FILE);
+    RecoverConfig { data: data.to_owned(), key_file, advertise: None, ask: Duration::ZERO }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s11_a_kill_at_any_change_of_a_recovery_leaves_the_old_master_or_the_new() {
+    if let (Ok(dir), Ok(at)) = (std::env::var(killed::DIR), std::env::var(killed::AT)) {
+        println!();
+        recover(&killed::braked(at.parse().unwrap()), &recovery(Path::new(&dir))).await.unwrap();
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (config, second) = a_pair(&temp).await;
+    second.stop().await;
+    let world = real();
+    let (mut old, mut new, mut over) = (0, 0, false);
+    for at in 0..killed::CHANGES_MAX {
+        let data = temp.path().join(format!("at-{at}"));
+        killed::copy(&config.data, &data);
+        let stopped = killed::killed(KILLED, &data, at).1;
+        let config = recovery(&data);
+        let open = || identity::open(&*world.disk, &config.data, &config.key_file).unwrap();
+        if open().identity.node == NodeId(1) {
+            old += 1;
+            let again = recover(&world, &config).await;
+            again.unwrap_or_else(|e| panic!("killed before {stopped:?} (change {at}): {e}"));
+        } else {
+            new += 1;
+        }
+        let identity = open().identity;
+        let belonging = Belonging { cluster: identity.cluster, key: open().key.clone() };
+        let group = Group::open(&world, &data.join(identity.group_dir()), belonging, super::config()).await;
+        let group = group.unwrap_or_else(|e| panic!("killed before {stopped:?} (change {at}): {e}"));
+        timeout(&*world.clock, LIMIT, led(&group)).await.unwrap();
+        let (lineage, hold) = lineage_and_hold(&group).await;
+        assert!(lineage.number == 2 && hold.is_some(), "killed before {stopped:?} (change {at})");
+        group.shutdown().await;
+        drop(group);
+        world.disk.remove_dir_all(&data).unwrap();
+        over = stopped.is_none();
+        if over {
+            break;
+        }
+    }
+    println!("killed {old} times before the switch and {new} times behind it");
+    assert!(over && old > 20 && new > 0, "{old} {new}");
 }

@@ -137,12 +137,15 @@ impl Context {
     }
 
     fn stale(&self, followed: &Leadership, offered: &Leadership, refusal: LeadershipRefusal) -> WireError {
-        let what = match refusal {
-            LeadershipRefusal::Older => "an older leader",
-            LeadershipRefusal::Sibling => "a leader of another history",
+        let (what, remedy) = match refusal {
+            LeadershipRefusal::Older => ("an older leader", ""),
+            LeadershipRefusal::Sibling => (
+                "a leader of another history",
+                "; a backup that is restored again needs a lineage above: `quarry-master restore --lineage N`",
+            ),
         };
         let message = format!(
-            "chunkserver {} follows lineage {} epoch {} and refuses {what} (lineage {} epoch {})",
+            "chunkserver {} follows lineage {} epoch {} and refuses {what} (lineage {} epoch {}){remedy}",
             self.server, followed.lineage.number, followed.epoch.0, offered.lineage.number, offered.epoch.0
         );
         WireError::new(ErrorCode::StaleLeader, message).of_server(self.server)

@@ -99,7 +99,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
         repeat(shared, "following", || follow::step(shared, &leading)),
         repeat(shared, "balancing", || balance::step(shared, &leading)),
-        repeat(shared, "collection", collect::Collection::new(shared).stepper()),
+        repeat(shared, "collection", collect::Collection::new(shared, &leading).stepper()),
     );
 }
 
@@ -110,6 +110,7 @@ async fn begin(shared: &Shared) -> Result<Arc<Leading>, Fault> {
     };
     let dispatch = Arc::new(Dispatch::new(shared.world.clone(), shared.key.clone(), shared.cluster, leadership));
     let leading = Arc::new(Leading::new(leadership, shared.now(), dispatch, shared.key.clone()));
+    leading.set_held(shared.peek(|tables| Ok(query::hold(tables)?.is_some())).await?);
     let mut after = None;
     loop {
         let page = shared.peek(move |tables| Ok(query::servers(tables, after, SERVERS_STEP)?)).await?;

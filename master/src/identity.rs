@@ -15,14 +15,13 @@ use quarry_types::{ClusterId, ClusterKey, NodeId, auth::Purpose};
 
 use crate::{error::MasterError, sync_points};
 
-/// The version of the data directory's layout that this build writes and reads.
-pub const FORMAT: i64 = 1;
+/// The version of the data directory's layout that this build writes; one without `group` is as in version 1.
+pub const FORMAT: i64 = 2;
+const FORMAT_ONE_GROUP: i64 = 1;
 /// The identity's file name in the data directory.
 pub const IDENTITY_FILE: &str = "IDENTITY";
 const LOCK_FILE: &str = "LOCK";
 const ROLE: &str = "master";
-/// The directory of the group's files in the data directory.
-pub const GROUP_DIR: &str = "group";
 /// Small files are read whole; nothing of ours is longer.
 const SMALL_FILE_BYTES: usize = 4096;
 /// Bytes of the key check: enough to notice a mix-up, too few to serve as a signature.
@@ -35,6 +34,33 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// This master in its group.
     pub node: NodeId,
+    /// Which of the groups whose files lie in the data directory; 0: the first one.
+    pub group: u64,
+}
+
+impl Identity {
+    /// The directory of the first group's files in the data directory.
+    pub const FIRST_GROUP: &str = "group";
+
+    /// The directory of the group's files in the data directory.
+    #[must_use]
+    pub fn group_dir(&self) -> String {
+        match self.group {
+            0 => Self::FIRST_GROUP.into(),
+            number => format!("{}-{number:08x}", Self::FIRST_GROUP),
+        }
+    }
+
+    fn to_text(self, key: &ClusterKey) -> String {
+        let (cluster, node, check) = (self.cluster, self.node.0, key_check(key, self.cluster));
+        let (format, group) = match self.group {
+            0 => (FORMAT_ONE_GROUP, String::new()),
+            number => (FORMAT, format!("group = {number}\n")),
+        };
+        format!(
+            "format = {format}\nrole = \"{ROLE}\"\ncluster = \"{cluster}\"\nnode = {node}\n{group}key-check = \"{check}\"\n"
+        )
+    }
 }
 
 /// A data directory that this process uses; dropping it lets others.
@@ -43,7 +69,15 @@ pub struct DataDir {
     pub identity: Identity,
     /// The cluster's key.
     pub key: ClusterKey,
+    path: PathBuf,
     _lock: Box<dyn Send + Sync>,
+}
+
+impl DataDir {
+    /// Makes the directory another master's of the same cluster, in one atomic step.
+    pub(crate) fn switch(&self, disk: &dyn Disk, identity: Identity) -> Result<Identity, MasterError> {
+        write_identity(disk, &self.path, identity, &self.key)
+    }
 }
 
 impl std::fmt::Debug for DataDir {
@@ -90,7 +124,7 @@ pub fn open(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<DataDir, Mas
             format!("this is not the key of cluster {} in {}", identity.cluster, dir.display()),
         ));
     }
-    Ok(DataDir { identity, key, _lock: lock })
+    Ok(DataDir { identity, key, path: dir.into(), _lock: lock })
 }
 
 /// A directory on its way to become a data directory: locked, with its key at hand, without `IDENTITY` yet.
@@ -137,6 +171,11 @@ pub(crate) fn begin(
 /// Begins a data directory for a master that joins a cluster, whose key is there already.
 pub(crate) fn begin_joining(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<Unfinished, MasterError> {
     let key = read_key(disk, key_file)?;
+    adopt(disk, dir, key_file, key)
+}
+
+/// Begins a data directory for a cluster that exists: with its key, which may be the only thing in the directory.
+pub(crate) fn adopt(disk: &dyn Disk, dir: &Path, key_file: &Path, key: ClusterKey) -> Result<Unfinished, MasterError> {
     let lock = make(disk, dir, Some(key_file))?;
     Ok(Unfinished { dir: dir.into(), key, _lock: lock })
 }
@@ -149,23 +188,21 @@ impl Unfinished {
 
     /// Makes it a data directory: from here on `open` accepts it.
     pub(crate) fn finish(self, disk: &dyn Disk, identity: Identity) -> Result<Identity, MasterError> {
-        let path = self.dir.join(IDENTITY_FILE);
-        let text = format!(
-            "format = {FORMAT}\nrole = \"{ROLE}\"\ncluster = \"{}\"\nnode = {}\nkey-check = \"{}\"\n",
-            identity.cluster,
-            identity.node.0,
-            key_check(&self.key, identity.cluster),
-        );
-        disk.write_small(&path, text.as_bytes(), sync_points::IDENTITY).map_err(MasterError::file("write", &path))?;
-        Ok(identity)
+        write_identity(disk, &self.dir, identity, &self.key)
     }
+}
+
+fn write_identity(disk: &dyn Disk, dir: &Path, identity: Identity, key: &ClusterKey) -> Result<Identity, MasterError> {
+    let (path, text) = (dir.join(IDENTITY_FILE), identity.to_text(key));
+    disk.write_small(&path, text.as_bytes(), sync_points::IDENTITY).map_err(MasterError::file("write", &path))?;
+    Ok(identity)
 }
 
 fn parse(path: &Path, text: &str) -> Result<(Identity, String), MasterError> {
     let damaged = || refused(path, "damaged: restore it from a backup, or this master cannot tell what it is");
     let table: toml::Table = text.parse().map_err(|_| damaged())?;
     let format = table.get("format").and_then(toml::Value::as_integer).ok_or_else(damaged)?;
-    if format != FORMAT {
+    if !(FORMAT_ONE_GROUP..=FORMAT).contains(&format) {
         let why = format!("format {format}, and this build knows {FORMAT}; run the build that made it, or a newer one");
         return Err(refused(path, why));
     }
@@ -174,9 +211,14 @@ fn parse(path: &Path, text: &str) -> Result<(Identity, String), MasterError> {
         return Err(refused(path, format!("the data directory of a {}, not of a master", text_of("role")?)));
     }
     let node = table.get("node").and_then(toml::Value::as_integer).and_then(|n| u64::try_from(n).ok());
+    let group = match table.get("group") {
+        None => 0,
+        Some(group) => group.as_integer().and_then(|n| u64::try_from(n).ok()).ok_or_else(damaged)?,
+    };
     let identity = Identity {
         cluster: text_of("cluster")?.parse().map_err(|_| damaged())?,
         node: NodeId(node.ok_or_else(damaged)?),
+        group,
     };
     Ok((identity, text_of("key-check")?.into()))
 }
@@ -191,7 +233,7 @@ fn key_check(key: &ClusterKey, cluster: ClusterId) -> String {
     })
 }
 
-fn read_key(disk: &dyn Disk, path: &Path) -> Result<ClusterKey, MasterError> {
+pub(crate) fn read_key(disk: &dyn Disk, path: &Path) -> Result<ClusterKey, MasterError> {
     let bytes = disk.read_small(path, SMALL_FILE_BYTES).map_err(MasterError::file("read the cluster key", path))?;
     let key = std::str::from_utf8(&bytes).ok().and_then(ClusterKey::from_file);
     key.ok_or_else(|| refused(path, "not a key file (64 hex digits)"))

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     error::MasterError,
-    identity::{self, GROUP_DIR, Identity},
+    identity::{self, Identity},
     raft::{Belonging, Group, Node},
 };
 
@@ -51,7 +51,7 @@ impl InitConfig {
 pub async fn init(world: &World, config: &InitConfig) -> Result<Identity, MasterError> {
     let cluster = ClusterId::from_random(world.random.next_u128());
     let lineage_id = uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();
-    let identity = Identity { cluster, node: FIRST_MASTER };
+    let identity = Identity { cluster, node: FIRST_MASTER, group: 0 };
     let unfinished = world
         .blocking
         .run({
@@ -74,7 +74,7 @@ async fn create_group(
     let me = Node { id: FIRST_MASTER, address: config.advertise.clone() };
     let create = CreateCluster { cluster: belonging.cluster, lineage_id, settings: config.settings.clone() };
     let first = Command { wall_ms: world.clock.wall_ms(), kind: Kind::CreateCluster(create) };
-    let path = config.data.join(GROUP_DIR);
+    let path = config.data.join(Identity::FIRST_GROUP);
     let created = Group::create(world, &path, me, belonging, first).await;
     created.map_err(|e| MasterError::Group { path, message: e.to_string() })
 }

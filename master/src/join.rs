@@ -8,7 +8,7 @@ use quarry_types::{ClusterId, ClusterKey, ErrorCode, NodeId};
 
 use crate::{
     error::MasterError,
-    identity::{self, GROUP_DIR, Identity},
+    identity::{self, Identity},
     raft::{self, Belonging, Group},
 };
 
@@ -44,11 +44,11 @@ pub async fn join(world: &World, config: &JoinConfig) -> Result<Identity, Master
         .await??;
     let (cluster, node) = number(world, begun.key(), config).await?;
     let belonging = Belonging { cluster, key: begun.key().clone() };
-    let path = config.data.join(GROUP_DIR);
+    let path = config.data.join(Identity::FIRST_GROUP);
     let created = Group::create_empty(world, &path, node, belonging).await;
     created.map_err(|e| MasterError::Group { path, message: e.to_string() })?;
     let disk = world.disk.clone();
-    world.blocking.run(move || begun.finish(&*disk, Identity { cluster, node })).await?
+    world.blocking.run(move || begun.finish(&*disk, Identity { cluster, node, group: 0 })).await?
 }
 
 /// Asks one master after the other, and whom they name as the leader, until one gives a number.

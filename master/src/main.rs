@@ -11,9 +11,10 @@ use std::{
 use clap::{Parser, Subcommand};
 use quarry_env::World;
 use quarry_master::{
-    InitConfig, JoinConfig, Master, MasterConfig,
+    InitConfig, JoinConfig, Master, MasterConfig, RecoverConfig, RestoreConfig,
     config::{self, ConfigFaults, ENV_CONFIG, Settings},
-    init, join, logging,
+    init, join, logging, recover,
+    restore::{self, NewLineage},
 };
 use quarry_master_core::command::Settings as CoreSettings;
 use quarry_types::limits;
@@ -40,7 +41,20 @@ enum Verb {
     /// It gets its number from the cluster, and needs a copy of the cluster's key. Then run it, and let it in with
     /// `quarry masters add HOST:PORT`.
     Join(JoinArgs),
-    /// Run a master whose data directory was made by `init` or `join`
+    /// Make a master from a backup of the metadata, in a new lineage
+    ///
+    /// For when all masters are lost. The master goes on alone, from the moment of the backup: what was put later is lost to
+    /// the namespace, and what was deleted later is there again as far as its chunks are. Until an operator has looked at
+    /// `quarry metadata verify` and let go with `quarry metadata release`, nothing is deleted and no put is aborted.
+    /// Chunkservers follow the new lineage and refuse masters of the old one from then on: stop those first.
+    Restore(RestoreArgs),
+    /// Let one master go on alone when the majority of the group is lost for good
+    ///
+    /// Refused while any other master of the group answers. The master must be stopped; choose the one that has applied most
+    /// (`last_log` in `quarry status`, metrics or its log). Everything in its log counts from then on. As after `restore`, a
+    /// new lineage begins, and nothing is deleted before `quarry metadata release`. The old group's files stay in DIR.
+    Recover(RecoverArgs),
+    /// Run a master whose data directory was made by one of these
     Run(RunArgs),
 }
 
@@ -82,6 +96,42 @@ struct JoinArgs {
     /// Masters of the cluster
     #[arg(long, value_name = "HOST:PORT,…", required = true, value_delimiter = ',', value_parser = address)]
     masters: Vec<String>,
+}
+
+#[derive(clap::Args)]
+struct RestoreArgs {
+    /// Directory to make; it must be missing or empty, but for the key
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The cluster's key: a copy of the one that the chunkservers have
+    #[arg(long, value_name = "FILE")]
+    key_file: PathBuf,
+    /// The backup, as `quarry metadata backup` wrote it
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Where others will reach this master
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    advertise: Option<String>,
+    /// Number of the new lineage. When the same backup was restored before, chunkservers follow that lineage and refuse a
+    /// second one of its number: name one above it [default: the backup's, and one more]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    lineage: Option<u64>,
+}
+
+#[derive(clap::Args)]
+struct RecoverArgs {
+    /// Data directory of the master that is left
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The cluster's key [default: DIR/cluster.key]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Where others will reach this master [default: as before]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    advertise: Option<String>,
+    /// How long the other masters are asked before they count as gone
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
+    ask: std::time::Duration,
 }
 
 /// Every setting can also stand in the file (`key-file = "…"`) or the environment (`QUARRY_MASTER_KEY_FILE`); a flag
@@ -158,6 +208,8 @@ fn main() -> ExitCode {
         (Err(e), _) => Err(Failure::Runtime(format!("the runtime does not start: {e}"))),
         (Ok(runtime), Verb::Init(args)) => runtime.block_on(make(args)),
         (Ok(runtime), Verb::Join(args)) => runtime.block_on(enter(args)),
+        (Ok(runtime), Verb::Restore(args)) => runtime.block_on(restore(args)),
+        (Ok(runtime), Verb::Recover(args)) => runtime.block_on(recover(args)),
         (Ok(runtime), Verb::Run(args)) => runtime.block_on(run(args)),
     };
     let (code, message) = match done {
@@ -212,6 +264,37 @@ async fn enter(args: JoinArgs) -> Result<(), Failure> {
     let identity = join::join(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
     say(&format!("made master {} of cluster {} in {}", identity.node, identity.cluster, config.data.display()));
     say("run it, then let it in with `quarry masters add HOST:PORT`");
+    Ok(())
+}
+
+fn says(begun: &NewLineage, data: &Path) {
+    let NewLineage { cluster, node, lineage } = begun;
+    say(&format!(
+        "master {node} of cluster {cluster} begins lineage {} ({}) in {}",
+        lineage.number,
+        lineage.id,
+        data.display()
+    ));
+    say("deletions and aborts are held back: start it with `quarry-master run`, wait for the chunkservers, look at \
+         `quarry metadata verify`, then let go with `quarry metadata release`");
+}
+
+async fn restore(args: RestoreArgs) -> Result<(), Failure> {
+    let mut config = RestoreConfig::new(args.data, args.key_file, args.from);
+    config.lineage = args.lineage;
+    if let Some(advertise) = args.advertise {
+        config.advertise = advertise;
+    }
+    let begun = restore::restore(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
+    says(&begun, &config.data);
+    Ok(())
+}
+
+async fn recover(args: RecoverArgs) -> Result<(), Failure> {
+    let key_file = args.key_file.unwrap_or_else(|| args.data.join(config::KEY_FILE));
+    let config = RecoverConfig { data: args.data, key_file, advertise: args.advertise, ask: args.ask };
+    let begun = recover::recover(&world(), &config).await.map_err(|e| Failure::Runtime(e.to_string()))?;
+    says(&begun, &config.data);
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! What is to be done about a replica, given the chunk's record. Pure.
 
-use quarry_master_core::{query::ChunkRecord, rows::ChunkState};
+use quarry_master_core::{
+    query::ChunkRecord,
+    rows::{ChunkState, Hold},
+};
 use quarry_types::{ChunkId, ReplicaState, ServerId};
 
 use crate::locations::Replica;
@@ -18,6 +21,20 @@ pub enum Action {
     Delete,
     /// A chunk from beyond what was ever given out: this master lacks history, and must not touch it.
     Alarm,
+    /// The same in a state that goes on from an earlier point on purpose: its id must not be given out again.
+    Raise,
+}
+
+/// What is left of an action while deletions are held back (S6): nothing is deleted, and nothing is cut that comes from
+/// an earlier lineage.
+#[must_use]
+pub fn while_held(action: Action, hold: &Hold, chunk: ChunkId, replica: &Replica, length: u64) -> Action {
+    match action {
+        Action::Delete => Action::Nothing,
+        Action::CommitSeal if hold.is_inherited(chunk) && replica.length > length => Action::Nothing,
+        Action::Alarm => Action::Raise,
+        other => other,
+    }
 }
 
 /// Compares one replica with the record of its chunk. Every id below `next_chunk` was given out, and its record was
@@ -85,6 +102,21 @@ mod tests {
         for state in [ChunkState::Open, ChunkState::Doomed] {
             assert_eq!(decide(sealed, false, Some(record(state, vec![]))), Action::Nothing);
         }
+    }
+
+    #[test]
+    fn s6_while_held_nothing_is_deleted_nor_cut_and_ids_from_beyond_are_raised() {
+        let hold =
+            Hold { cause: quarry_master_core::command::LineageCause::Restored, since_ms: 0, first_chunk: ChunkId(8) };
+        let longer = replica(ReplicaState::Fenced, 101);
+        let left = |action, chunk| while_held(action, &hold, ChunkId(chunk), &longer, 100);
+        assert_eq!(left(Action::Delete, 9), Action::Nothing);
+        assert_eq!(left(Action::Alarm, 10), Action::Raise);
+        assert_eq!(left(Action::CommitSeal, 7), Action::Nothing);
+        assert_eq!(left(Action::CommitSeal, 8), Action::CommitSeal, "a chunk of this lineage is as ever");
+        let equal = replica(ReplicaState::Fenced, 100);
+        assert_eq!(while_held(Action::CommitSeal, &hold, ChunkId(7), &equal, 100), Action::CommitSeal);
+        assert_eq!(left(Action::Verify, 7), Action::Verify);
     }
 
     #[test]

@@ -283,6 +283,7 @@ pub fn cluster(soft: &Soft, now: Instant) -> Cluster {
         brake: repairing.brake(&soft.servers, now),
         ready: repairing.ready,
         budget: repairing.budget.cluster(&repairing.policy, now.0),
+        held: false,
     }
 }
 

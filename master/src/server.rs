@@ -23,9 +23,7 @@ use crate::{
     config::MasterConfig,
     date, driver,
     error::MasterError,
-    http, identity,
-    identity::GROUP_DIR,
-    listen,
+    http, identity, listen,
     raft::{Belonging, Group, GroupConfig, RaftRpc},
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
     service::{self, Service},
@@ -91,7 +89,7 @@ impl Master {
         };
         let http_address = http.as_ref().map(Http::address);
         let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
-        let path = config.data.join(GROUP_DIR);
+        let path = config.data.join(data.identity.group_dir());
         let group_config = GroupConfig { advertise: Some(advertised.clone()), ..GroupConfig::default() };
         let belonging = Belonging { cluster: data.identity.cluster, key: data.key.clone() };
         let group = Group::open(&world, &path, belonging, group_config)

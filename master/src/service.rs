@@ -1,6 +1,7 @@
 //! What the master does for those who call it: checks requests, asks the core, proposes, waits. One file an operation.
 
 mod add_chunk;
+mod backup;
 mod check;
 mod complete;
 mod explain;
@@ -8,6 +9,7 @@ mod heartbeat;
 mod list;
 mod locate;
 pub mod masters;
+mod metadata;
 mod names;
 mod rebalance;
 mod receipts;

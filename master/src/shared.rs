@@ -1,7 +1,10 @@
 //! What every part of a running master uses.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ use crate::{
     orphans::Orphans,
     raft::{Group, View},
     renewals::Renewals,
-    repairing::Repairing,
+    repairing::{Repairing, Survey},
     servers::Servers,
     service::FULL_REPORTS,
     verifying::Verifying,
@@ -78,6 +81,8 @@ pub struct Leading {
     pub dispatch: Arc<Dispatch>,
     /// No open chunk has an id below this.
     pub open_watermark: AtomicU64,
+    /// Deletions are held back (S6). A hold never begins while somebody leads, it can only end.
+    held: AtomicBool,
     /// Cancelled when the leadership is over. Those who wait are woken in the order in which they came, which tokio's
     /// `watch` leaves to chance.
     pub ended: CancellationToken,
@@ -137,7 +142,27 @@ impl Leading {
         let soft = Soft::new(key);
         let (open_watermark, ended) = (AtomicU64::new(0), CancellationToken::new());
         let reports = Semaphore::new(FULL_REPORTS);
-        Leading { leadership, since, dispatch, open_watermark, ended, reports, soft: Mutex::new(soft) }
+        let held = AtomicBool::new(true);
+        Leading { leadership, since, dispatch, open_watermark, held, ended, reports, soft: Mutex::new(soft) }
+    }
+
+    /// Whether deletions are held back; so they are until the leader has looked.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// What the replicated state says of the hold. When it has ended, everything is compared once more: what was passed over
+    /// takes place now.
+    pub fn set_held(&self, held: bool) {
+        if self.held.swap(held, Ordering::AcqRel) == held || held {
+            return;
+        }
+        let mut soft = self.soft();
+        let soft = &mut *soft;
+        let servers: Vec<ServerId> = soft.locations.servers().collect();
+        servers.into_iter().for_each(|server| soft.locations.compare_all_again(server));
+        soft.repairing.survey = Survey::BEGIN;
     }
 
     /// The soft state. Hold it for a few map operations, never over an await.

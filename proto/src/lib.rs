@@ -5,11 +5,13 @@
 //! | [`v1`] | the gRPC services and messages, made from the `.proto` files |
 //! | [`frame`] | the frames of the data port |
 //! | [`convert`] | messages to and from the types of `quarry-types` |
+//! | [`backup`] | the file that a backup of the metadata is |
 //! | [`signed`] | messages that carry a signature |
 //! | [`error`] | errors to and from gRPC statuses and failure frames |
 //!
 //! This crate must not know files, servers' state or who calls whom.
 
+pub mod backup;
 pub mod convert;
 pub mod error;
 pub mod frame;

@@ -23,6 +23,9 @@ impl Signable for v1::LeadershipProof {
 impl Signable for v1::Registration {
     const PURPOSE: Purpose = Purpose::Registration;
 }
+impl Signable for v1::BackupHeader {
+    const PURPOSE: Purpose = Purpose::Backup;
+}
 
 impl Signable for v1::JoinRequest {
     const PURPOSE: Purpose = Purpose::Raft("join");

@@ -113,7 +113,7 @@ fn cluster(servers: u64) -> Cluster {
     // As the leader makes them: one after the other in memory.
     let candidates = candidates.iter().map(Candidate::clone).collect();
     let racks = (0..servers).map(rack).collect();
-    Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX }
+    Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX, held: false }
 }
 
 fn holder(n: u64) -> Holder {

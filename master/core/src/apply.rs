@@ -50,5 +50,8 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::EmptyTrash(command) => write.attempt(|w| namespace::trash::empty(w, command)),
         Kind::FollowWanted(command) => write.attempt(|w| namespace::replicas::follow(w, command)),
         Kind::CollectRemoved(command) => write.attempt(|w| namespace::collect::collect(w, command)),
+        Kind::BeginLineage(command) => write.attempt(|w| cluster::lineage::begin(w, command)),
+        Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
+        Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
     }
 }

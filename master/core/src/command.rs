@@ -5,6 +5,7 @@
 
 mod client;
 mod group;
+mod history;
 
 pub use client::{
     Abort, AddChunk, ChunkRef, ClientCommand, Complete, Create, CreateMode, Mkdir, Mutation, OpId, OpenAppend, Remove,
@@ -15,6 +16,7 @@ pub use group::{
     ExpireSessions, FollowWanted, ForgetDoomed, Knob, NumberMaster, OpenSession, PutServer, PutSettings, Removal,
     ServerWish, SetServer, Settings, Tick, TrustServer,
 };
+pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
 
 use crate::wire::DecodeError;
 
@@ -47,7 +49,7 @@ impl Command {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -86,5 +88,11 @@ choice! {
         FollowWanted(FollowWanted) = (message, tag = "18"),
         /// A master that joins gets its number.
         NumberMaster(NumberMaster) = (message, tag = "19"),
+        /// A restored backup or a forced recovery begins a new lineage; the first command of its log.
+        BeginLineage(BeginLineage) = (message, tag = "20"),
+        /// While the state is held: chunk ids that chunkservers report from beyond the counter are not given out again.
+        RaiseIds(RaiseIds) = (message, tag = "21"),
+        /// An operator lets deletions and aborts go that a new lineage began with holding back.
+        ReleaseHold(ReleaseHold) = (message, tag = "22"),
     }
 }

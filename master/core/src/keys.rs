@@ -10,6 +10,8 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const TOTALS: &[u8] = b"totals";
 /// Meta: [`crate::rows::Settings`].
 pub const SETTINGS: &[u8] = b"settings";
+/// Meta: [`crate::rows::Hold`].
+pub const HOLD: &[u8] = b"hold";
 
 /// Of one number.
 #[must_use]

@@ -33,5 +33,12 @@ pub const LEASES_MAX: u64 = 100_000;
 /// Directories between an inode and the root that a walk up goes through. Names deeper than
 /// [`quarry_types::limits::PATH_DEPTH`] come about when a deep directory is moved.
 pub const ANCESTORS_MAX: usize = 4096;
+/// A new lineage goes on with ids so much higher than those of the one before: more than all chunkservers of the largest
+/// cluster can hold, many times over.
+pub const LINEAGE_ID_STEP: u64 = 1 << 40;
+/// A lineage's number is higher than that of the one before by at most this, so that ids do not run out.
+pub const LINEAGE_STEPS_MAX: u64 = 1024;
+/// Chunk ids that a chunkserver reports are avoided up to here. What lies beyond is damage, and would use the ids up.
+pub const RAISED_ID_MAX: u64 = 1 << 62;
 /// Longest maintenance of a chunkserver, in milliseconds: 30 days.
 pub const MAINTENANCE_MS_MAX: u64 = 30 * 24 * 3_600_000;

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod entry;
+mod hold;
 mod inode;
 mod lease;
 mod mark;
@@ -14,6 +15,7 @@ mod wanted;
 
 pub use chunk::{Chunk, ChunkState};
 pub use entry::Entry;
+pub use hold::Hold;
 pub use inode::{Inode, InodeState};
 pub use lease::Lease;
 pub use mark::Mark;

@@ -107,7 +107,7 @@ impl World {
         let mut candidates: Vec<Candidate> = (0..RACKS.len()).map(candidate).collect();
         candidates.sort_by_key(|c| c.server);
         let racks = RACKS.iter().map(|rack| (*rack).to_owned()).collect();
-        Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX }
+        Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX, held: false }
     }
 
     fn question(&self, chunk: ChunkId) -> Question {

@@ -96,7 +96,7 @@ impl World {
         let mut candidates: Vec<Candidate> = (0..SERVERS).map(candidate).collect();
         candidates.sort_by_key(|c| c.server);
         let racks = (0..SERVERS).map(|n| rack(server(n))).collect();
-        Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX }
+        Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX, held: false }
     }
 
     fn look(&mut self, chunk: ChunkId) {

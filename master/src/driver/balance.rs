@@ -38,7 +38,8 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
         look_at_hot(&mut soft, &settings, now);
         soft.repairing.balancing.settle(now);
         soft.give_up_stuck_moves(now);
-        if !may_move(&soft, now) {
+        // What is moved is dropped in the end, and drops are held back.
+        if leading.is_held() || !may_move(&soft, now) {
             return Ok(false);
         }
         let Some(plan) = next_plan(&mut soft, &settings, now) else { return Ok(false) };

@@ -12,18 +12,23 @@ use quarry_master_core::{
 };
 use quarry_types::limits::TICK;
 
-use crate::{error::Fault, lookups, shared::Shared};
+use crate::{
+    error::Fault,
+    lookups,
+    shared::{Leading, Shared},
+};
 
 pub(super) struct Collection<'a> {
     shared: &'a Shared,
+    leading: &'a Leading,
     /// Up to where the leader's time has gone into ticks. What a failed tick did not bring the next one does; what a
     /// lost leadership did not, is lost: waiting longer is safe (S10).
     ticked: Mutex<Instant>,
 }
 
 impl<'a> Collection<'a> {
-    pub fn new(shared: &'a Shared) -> Self {
-        Collection { shared, ticked: Mutex::new(shared.now()) }
+    pub fn new(shared: &'a Shared, leading: &'a Leading) -> Self {
+        Collection { shared, leading, ticked: Mutex::new(shared.now()) }
     }
 
     pub fn stepper(self) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Result<bool, Fault>> + Send + 'a>> {
@@ -35,6 +40,11 @@ impl<'a> Collection<'a> {
     }
 
     async fn step(&self) -> Result<bool, Fault> {
+        // Time stands still as well: there is nothing to tick for.
+        if self.leading.is_held() {
+            *self.ticked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.shared.now();
+            return Ok(false);
+        }
         if self.shared.peek(lookups::removed_is_due).await? {
             let collect = CollectRemoved { limit: COLLECT_MAX };
             return match self.shared.propose(Kind::CollectRemoved(collect)).await? {

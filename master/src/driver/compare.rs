@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::StreamExt as _;
 use quarry_env::Instant;
 use quarry_master_core::{
-    command::{Kind, TrustServer},
+    command::{Kind, RaiseIds, TrustServer},
     query::{self, ChunkRecord},
-    rows::ChunkState,
+    rows::{ChunkState, Hold},
     settings::ORPHAN_GRACE,
 };
 use quarry_types::{Advice, ChunkId, Receipt, ServerId};
@@ -17,7 +17,7 @@ use crate::{
     driver::delete,
     error::Fault,
     locations::Replica,
-    reconcile::{Action, compare},
+    reconcile::{Action, compare, while_held},
     shared::{Leading, Shared, Soft},
 };
 
@@ -35,6 +35,8 @@ struct Work {
     commit: Vec<(Sealed, bool)>,
     verify: Vec<(Sealed, bool)>,
     delete: Vec<ChunkId>,
+    /// The highest id from beyond the counter.
+    raise: Option<ChunkId>,
 }
 
 pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fault> {
@@ -45,7 +47,10 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
         let known = soft.locations.servers().filter(|s| soft.locations.number(*s).is_some());
         known.filter(|s| leading.dispatch.reaches(*s)).collect()
     };
-    let grace = shared.peek(|tables| Ok(query::settings(tables)?.duration(&ORPHAN_GRACE))).await?;
+    let (grace, held) = shared
+        .peek(|tables| Ok((query::settings(tables)?.duration(&ORPHAN_GRACE), query::hold(tables)?.is_some())))
+        .await?;
+    leading.set_held(held);
     let more: Vec<Result<bool, Fault>> = futures::stream::iter(servers)
         .map(|server| one_server(shared, leading, server, grace))
         .buffer_unordered(SERVERS_AT_ONCE)
@@ -63,10 +68,10 @@ async fn one_server(shared: &Shared, leading: &Leading, server: ServerId, grace:
         let looked_up = shared
             .peek(move |tables| {
                 let records = chunks.into_iter().map(|id| query::chunk(tables, id)).collect::<Result<Vec<_>, _>>()?;
-                Ok((records, query::counters(tables)?.next_chunk))
+                Ok((records, query::counters(tables)?.next_chunk, query::hold(tables)?))
             })
             .await;
-        let (records, next_chunk) = match looked_up {
+        let (records, next_chunk, hold) = match looked_up {
             Ok(found) => found,
             Err(error) => {
                 let mut soft = leading.soft();
@@ -74,7 +79,7 @@ async fn one_server(shared: &Shared, leading: &Leading, server: ServerId, grace:
                 return Err(error);
             }
         };
-        let mut work = decide(leading, server, replicas, records, next_chunk);
+        let mut work = decide(leading, server, replicas, records, next_chunk, hold.as_ref());
         keep_young_orphans(&mut leading.soft(), server, &mut work.delete, shared.now(), grace);
         carry_out(shared, leading, server, work).await;
     }
@@ -108,12 +113,16 @@ fn decide(
     replicas: Vec<(ChunkId, Replica)>,
     records: Vec<Option<ChunkRecord>>,
     next_chunk: u64,
+    hold: Option<&Hold>,
 ) -> Work {
     let mut work = Work::default();
     let soft = leading.soft();
     for ((chunk, replica), record) in replicas.into_iter().zip(records) {
         let doubted = soft.locations.doubts(server, chunk);
-        let action = compare(chunk, server, &replica, doubted, record.as_ref(), next_chunk);
+        let mut action = compare(chunk, server, &replica, doubted, record.as_ref(), next_chunk);
+        if let Some(hold) = hold {
+            action = while_held(action, hold, chunk, &replica, record.as_ref().map_or(0, |record| record.length));
+        }
         let sealed = record
             .map(|record| (Sealed { chunk, length: record.length, crc: record.crc }, record.holders.contains(&server)));
         match (action, sealed) {
@@ -124,6 +133,7 @@ fn decide(
                 %server, %chunk, next_chunk,
                 "a chunkserver holds a chunk that this cluster never gave out: this master lacks history; nothing is deleted"
             ),
+            (Action::Raise, _) => work.raise = work.raise.max(Some(chunk)),
             (Action::Nothing | Action::CommitSeal | Action::Verify, _) => {}
         }
     }
@@ -131,6 +141,9 @@ fn decide(
 }
 
 async fn carry_out(shared: &Shared, leading: &Leading, server: ServerId, work: Work) {
+    if let Some(chunk) = work.raise {
+        raise(shared, leading, server, chunk).await;
+    }
     for (list, verify) in [(work.commit, false), (work.verify, true)] {
         for some in batches(&list) {
             tell(shared, leading, server, some, verify).await;
@@ -143,6 +156,21 @@ async fn carry_out(shared: &Shared, leading: &Leading, server: ServerId, work: W
             Err(error) => {
                 tracing::info!(%server, %error, "orphans are not deleted yet");
                 some.iter().for_each(|chunk| leading.soft().locations.compare_again(server, *chunk));
+            }
+        }
+    }
+}
+
+/// Makes sure that an id from beyond the counter is not given out again.
+async fn raise(shared: &Shared, leading: &Leading, server: ServerId, chunk: ChunkId) {
+    match shared.propose(Kind::RaiseIds(RaiseIds { chunk })).await {
+        Ok(_) => {
+            tracing::warn!(%server, %chunk, "a chunkserver has a chunk from beyond the counter: ids go on behind it")
+        }
+        Err(error) => {
+            tracing::error!(%server, %chunk, %error, "a chunkserver has a chunk from beyond the counter");
+            if error.code.advice() == Advice::Retry {
+                leading.soft().locations.compare_again(server, chunk);
             }
         }
     }

@@ -12,10 +12,10 @@ use quarry_master_core::{
     query::{self, ChunkView},
 };
 use quarry_proto::{WireError, v1};
-use quarry_types::{ChunkId, ServerId};
+use quarry_types::{ChunkId, ErrorCode, ServerId};
 
 use crate::{
-    error::Fault,
+    error::{Fault, fault},
     shared::{Leading, Shared, Soft},
 };
 
@@ -30,6 +30,9 @@ const SERVERS_AT_ONCE: usize = 64;
 
 /// Tells a server to delete chunks; those that it deleted, or leaves a tombstone for.
 pub(super) async fn send(leading: &Leading, server: ServerId, chunks: &[ChunkId]) -> Result<Vec<ChunkId>, Fault> {
+    if leading.is_held() {
+        return Err(fault(ErrorCode::Conflict, "deletions are held back until `quarry metadata release`"));
+    }
     let body = v1::command::Body::Delete(v1::Delete { chunks: chunks.iter().map(|c| c.0).collect() });
     let result = leading.dispatch.call(server, body, DELETE_DEADLINE).await?;
     let failed: BTreeSet<u64> = result.failures.iter().map(|f| f.chunk).collect();
@@ -74,6 +77,9 @@ impl<'a> Deletion<'a> {
     }
 
     async fn step(&self) -> Result<bool, Fault> {
+        if self.leading.is_held() {
+            return Ok(false);
+        }
         let after = self.state().after;
         let doomed = self.shared.peek(move |tables| Ok(query::doomed(tables, after, STEP)?)).await?;
         let more = doomed.len() == STEP;

@@ -44,7 +44,12 @@ pub(super) async fn step(shared: &Arc<Shared>, leading: &Arc<Leading>) -> Result
 
 /// Of a visible file, what its members have is kept: its open chunk is sealed first. An atomic put goes as a whole.
 async fn end(shared: &Arc<Shared>, leading: &Arc<Leading>, lease: LeaseId) -> Result<(), Fault> {
-    let Some(found) = shared.peek(move |tables| Ok(query::lease(tables, lease)?)).await? else { return Ok(()) };
+    let (found, hold) = shared.peek(move |tables| Ok((query::lease(tables, lease)?, query::hold(tables)?))).await?;
+    let Some(found) = found else { return Ok(()) };
+    // A put is not aborted, and what an earlier lineage had open is not sealed, before an operator lets go (S6).
+    if hold.is_some_and(|hold| !found.visible || found.open.iter().any(|chunk| hold.is_inherited(*chunk))) {
+        return Ok(());
+    }
     tracing::info!(%lease, inode = %found.inode, "a writer lease was not renewed and ends");
     if found.visible {
         let sealer = Sealer::new(shared.clone(), leading.clone());

@@ -186,6 +186,7 @@ async fn work(shared: &Shared, leading: &Leading, limit: usize) -> Result<Vec<Or
     let (mut soft, now) = (leading.soft(), shared.now());
     let soft = &mut *soft;
     let mut cluster = repairing::cluster(soft, now);
+    cluster.held = leading.is_held();
     let racks = cluster.racks.len();
     let mut orders = Vec::new();
     for (chunk, record) in records {

@@ -67,8 +67,12 @@ fn left_open(
     after: Option<ChunkId>,
 ) -> Result<(Vec<ChunkId>, Option<ChunkId>), query::Fault> {
     let page = query::open_chunks(tables, after, STEP)?;
+    let hold = query::hold(tables)?;
     let mut left = Vec::new();
     for chunk in &page {
+        if hold.as_ref().is_some_and(|hold| hold.is_inherited(chunk.id)) {
+            continue;
+        }
         let leaves = chunk.record.members.iter().any(|member| leaving.contains(member));
         if leaves || query::inode(tables, chunk.record.inode)?.is_none_or(|inode| inode.lease.0 == 0) {
             left.push(chunk.id);

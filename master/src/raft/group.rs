@@ -88,6 +88,11 @@ impl Group {
     async fn begin(&self, me: Node, first: Command) -> Result<(), GroupError> {
         let members = BTreeMap::from([(me.id.0, BasicNode::new(me.address))]);
         self.inner.raft.initialize(members).await.map_err(|e| GroupError::Raft(e.to_string()))?;
+        self.lead_and_commit(first).await
+    }
+
+    /// Waits until this member, which is alone, leads, and commits `first`.
+    pub(super) async fn lead_and_commit(&self, first: Command) -> Result<(), GroupError> {
         let mut leader = self.leader();
         let led = leader.wait_for(|state| state.me_since_term.is_some());
         // What it answers holds a lock that the watching task needs: it must not live on.
@@ -101,7 +106,7 @@ impl Group {
     }
 
     /// Makes the files of a new member `id` in `dir`, which must be empty or missing. It is in no group before
-    /// [`Group::add_learner`] names it there, and by itself elects nobody (S11).
+    /// [`Group::add`] names it there, and by itself elects nobody (S11).
     ///
     /// # Errors
     /// [`GroupError::NotEmpty`]; otherwise when the disk fails.
@@ -129,7 +134,7 @@ impl Group {
         Self::start(world, &layout, None, belonging, config).await
     }
 
-    async fn start(
+    pub(super) async fn start(
         world: &World,
         layout: &Layout,
         new: Option<u64>,
@@ -226,6 +231,15 @@ impl Group {
             .await
             .map_err(|e| failed(&e))?;
         Ok(taken.snapshot.map_or(0, |id| id.index))
+    }
+
+    /// A snapshot of what is applied here now. Its files stay as they are while the result lives.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) async fn checkpoint(&self) -> Result<Snapshot, GroupError> {
+        let state = Arc::clone(&self.inner.state);
+        self.inner.world.blocking.run(move || state.take_snapshot()).await?
     }
 
     /// Completes when the group has failed for good (its disk, usually), with the reason: the process should stop.

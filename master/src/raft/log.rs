@@ -81,6 +81,26 @@ impl LogStore {
         Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
     }
 
+    /// Makes an empty log that of a new member, behind entries that are all in its state, with its first vote. Blocks.
+    pub(crate) fn begin_behind(&self, id: u64, last: &LogId, vote: &Vote) -> Result<(), GroupError> {
+        let mut batch = Batch::default();
+        batch.put(META, NODE, id.to_be_bytes());
+        batch.put(META, PURGED, codec::log_id_to_bytes(last));
+        batch.put(META, VOTE, codec::vote_to_bytes(vote));
+        Ok(self.kv.write(batch, Some(sync_points::RAFT_VOTE))?)
+    }
+
+    /// The vote that was stored last. Blocks.
+    pub(crate) fn vote(&self) -> io::Result<Option<Vote>> {
+        let bytes = self.kv.get(META, VOTE).map_err(io::Error::other)?;
+        bytes.map(codec::vote_from_bytes).transpose()
+    }
+
+    /// Entries from `from` on, as many as are read at once; none behind the end. Blocks.
+    pub(crate) fn page_from(&self, from: u64) -> io::Result<Vec<Entry>> {
+        self.read(from, None, READ_BYTES)
+    }
+
     /// The ends of the log. Blocks.
     pub(crate) fn ends(&self) -> io::Result<LogState<Types>> {
         let last_purged_log_id = self.id_at(PURGED)?;
@@ -160,11 +180,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.blocking(|store| {
-            let bytes = store.kv.get(META, VOTE).map_err(io::Error::other)?;
-            bytes.map(codec::vote_from_bytes).transpose()
-        })
-        .await
+        self.blocking(LogStore::vote).await
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {

@@ -84,7 +84,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Applies `entries`, all in one step.
-fn apply_entries(state: &State, mark: &Mark, entries: &[Entry]) -> Result<Vec<Option<Outcome>>, GroupError> {
+pub(super) fn apply_entries(state: &State, mark: &Mark, entries: &[Entry]) -> Result<Vec<Option<Outcome>>, GroupError> {
     state.update(mark, |tables| {
         let mut overlay = Overlay::new(tables);
         let mut answers = Vec::with_capacity(entries.len());

@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `group` | [`Group`], what the rest of the master calls |
+//! | `alone` | a group of one in a new lineage, from a backup or from what one member was left with |
 //! | `members` | growing and shrinking it, handing over the leadership |
 //! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
@@ -13,6 +14,7 @@
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
+pub(crate) mod alone;
 mod codec;
 mod error;
 mod group;

@@ -80,7 +80,7 @@ fn open_files(world: &World, layout: &Layout, new: Option<u64>, in_use: InUse) -
 /// Refuses a log that is shorter than what was applied from it: it lost entries that were acknowledged, and a member
 /// that voted on it could undo them (S11). Only an installed snapshot may be ahead of the log. Refuses also a log that
 /// begins behind what state and snapshot hold: what lay between was acknowledged and is gone.
-fn check_ends(log: &LogStore, state: &State, layout: &Layout) -> Result<(), GroupError> {
+pub(super) fn check_ends(log: &LogStore, state: &State, layout: &Layout) -> Result<(), GroupError> {
     let ends = log.ends().map_err(|e| GroupError::io(&layout.log(), e))?;
     let last = ends.last_log_id.map(|id| id.index);
     let purged = ends.last_purged_log_id.map(|id| id.index);

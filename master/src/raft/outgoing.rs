@@ -56,19 +56,8 @@ impl Outgoing<'_> {
 
     /// What there is to send.
     async fn offer(&self) -> Result<v1::SnapshotOffer, WireError> {
-        let (world, path) = (self.world.clone(), self.snapshot.path().to_owned());
-        let listed = self.world.blocking.run(move || {
-            let mut files = Vec::new();
-            for found in world.disk.list(&path.join("kv"))? {
-                let name = found.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-                let length = world.disk.open(&found, OpenMode::Read)?.len()?;
-                files.push(v1::SnapshotFile { name: format!("kv/{name}"), length });
-            }
-            // Last, as when a snapshot is taken: where it is, everything is.
-            let length = world.disk.open(&path.join("META"), OpenMode::Read)?.len()?;
-            files.push(v1::SnapshotFile { name: "META".into(), length });
-            Ok::<_, std::io::Error>(files)
-        });
+        let (world, snapshot) = (self.world.clone(), self.snapshot.clone());
+        let listed = self.world.blocking.run(move || snapshot.files(&world));
         let files = listed.await.map_err(|lost| failed(&lost))?.map_err(|error| failed(&error))?;
         let name = self.snapshot.path().file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let meta = self.snapshot.mark().map(crate::store::Mark::to_bytes).unwrap_or_default().into();

@@ -1,3 +1,6 @@
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt as _};
 use quarry_master_core::command::ServerWish;
 use quarry_proto::{
     WireError, convert,
@@ -122,6 +125,34 @@ impl Admin for AdminRpc {
     async fn rebalance(&self, request: Request<v1::RebalanceRequest>) -> Reply<v1::RebalanceReply> {
         let service = self.service.clone();
         carry_through(span("rebalance", &request), async move { service.rebalance(request.into_inner()).await }).await
+    }
+
+    type BackupMetadataStream = Pin<Box<dyn Stream<Item = Result<v1::BackupPiece, Status>> + Send>>;
+
+    async fn backup_metadata(&self, request: Request<v1::BackupMetadataRequest>) -> Reply<Self::BackupMetadataStream> {
+        let span = span("backup_metadata", &request);
+        answer(span.clone(), async {
+            let pieces = self.service.backup(span).await?;
+            let piece =
+                |piece: Result<_, WireError>| piece.map(|bytes| v1::BackupPiece { bytes }).map_err(Status::from);
+            let pieces: Self::BackupMetadataStream = Box::pin(pieces.map(piece));
+            Ok(pieces)
+        })
+        .await
+    }
+
+    async fn verify_metadata(&self, request: Request<v1::VerifyMetadataRequest>) -> Reply<v1::VerifyMetadataReply> {
+        let span = span("verify_metadata", &request);
+        answer(span, async { self.service.verify_metadata(&request.into_inner().token).await }).await
+    }
+
+    async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Reply<v1::ReleaseHoldReply> {
+        let service = self.service.clone();
+        carry_through(span("release_hold", &request), async move {
+            let was_held = service.release_hold(request.into_inner().force).await?;
+            Ok(v1::ReleaseHoldReply { was_held })
+        })
+        .await
     }
 
     async fn get_settings(&self, request: Request<v1::GetSettingsRequest>) -> Reply<v1::SettingsReply> {

@@ -47,7 +47,8 @@ impl Service {
             return Ok(v1::ExplainReply { verdict: verdict.into(), facts: vec![file], ..Default::default() });
         }
         let question = soft.question(chunk, &record, self.shared.world.random.next_u64(), now);
-        let cluster = repairing::cluster(&soft, now);
+        let mut cluster = repairing::cluster(&soft, now);
+        cluster.held = leading.is_held();
         let explanation = explained(&question, &cluster, &soft.repairing.policy);
         let mut facts = vec![file, wanted(&explanation.need, record.length)];
         facts.extend(question.facts.holders.iter().map(|holder| {

@@ -27,14 +27,17 @@ impl Service {
     /// The state of the cluster.
     pub async fn status(&self) -> Result<v1::StatusReply, Fault> {
         let leading = self.shared.leading()?;
-        let (totals, settings) =
-            self.shared.read(|tables| Ok((query::totals(tables)?, query::settings(tables)?))).await?;
+        let (totals, settings, hold) = self
+            .shared
+            .read(|tables| Ok((query::totals(tables)?, query::settings(tables)?, query::hold(tables)?)))
+            .await?;
         let (servers, masters) = (self.servers().await?, self.masters().await);
         self.catch_up(&leading).await;
         let soft = leading.soft();
         let now = self.shared.now();
         let chunkservers: Vec<_> = servers.iter().map(|server| server_status(&soft, server, now)).collect();
-        let mut notices = notices(&soft, &servers, &chunkservers, now);
+        let mut notices: Vec<String> = hold.iter().map(super::metadata::notice).collect();
+        notices.extend(self::notices(&soft, &servers, &chunkservers, now));
         notices.extend(super::rebalance::off(&soft, &settings));
         notices.extend(super::masters::notices(&masters.masters));
         Ok(v1::StatusReply {
@@ -43,6 +46,7 @@ impl Service {
             masters: masters.masters,
             totals: Some(all_totals(&totals, &soft, &chunkservers)),
             notices,
+            held: hold.is_some(),
             chunkservers,
             version: env!("CARGO_PKG_VERSION").into(),
         })

@@ -25,5 +25,6 @@ mod view;
 
 pub(crate) use layout::Layout;
 pub(crate) use snapshot::Snapshot;
-pub(crate) use state::{Mark, State};
+pub(crate) use state::{Mark, State, open_checkpoint};
+pub(crate) use view::KvTables;
 pub use view::View;

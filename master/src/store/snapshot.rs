@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
 };
 
-use quarry_env::World;
+use quarry_env::{OpenMode, World};
+use quarry_proto::v1;
 
 use super::{
     Layout, Mark, State,
@@ -37,6 +38,19 @@ impl Snapshot {
     /// How far its state is applied; `None` for an empty one.
     pub(crate) fn mark(&self) -> Option<&Mark> {
         self.0.mark.as_ref()
+    }
+
+    /// Its files, `META` last, as when it was taken: where that is, everything is. Blocks.
+    pub(crate) fn files(&self, world: &World) -> io::Result<Vec<v1::SnapshotFile>> {
+        let mut files = Vec::new();
+        for found in world.disk.list(&self.path().join("kv"))? {
+            let name = found.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let length = world.disk.open(&found, OpenMode::Read)?.len()?;
+            files.push(v1::SnapshotFile { name: format!("kv/{name}"), length });
+        }
+        let length = world.disk.open(&self.path().join("META"), OpenMode::Read)?.len()?;
+        files.push(v1::SnapshotFile { name: "META".into(), length });
+        Ok(files)
     }
 
     fn index(&self) -> Option<u64> {

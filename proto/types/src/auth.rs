@@ -26,6 +26,8 @@ pub enum Purpose {
     Leadership,
     /// A chunkserver proves that it belongs to the cluster.
     Registration,
+    /// A master says what a backup is of.
+    Backup,
     /// A master speaks to another of its group. Every kind of message is a purpose of its own.
     Raft(&'static str),
 }
@@ -37,6 +39,7 @@ impl Purpose {
             Purpose::Receipt => [b"quarry/1/receipt", b""],
             Purpose::Leadership => [b"quarry/1/leadership", b""],
             Purpose::Registration => [b"quarry/1/registration", b""],
+            Purpose::Backup => [b"quarry/1/backup", b""],
             Purpose::Raft(kind) => [b"quarry/1/raft/", kind.as_bytes()],
         }
     }

@@ -12,7 +12,7 @@ use crate::error::{CliError, EXIT_CODES, Outcome};
 
 use values::{duration, host_port, setting, signal};
 
-pub use operate::{Explain, Leave, Maintenance, MastersVerb, Rebalance, Repairs, Server};
+pub use operate::{Explain, Leave, Maintenance, MastersVerb, Metadata, MetadataVerify, Rebalance, Repairs, Server};
 
 /// Stores files on a Quarry cluster: puts and gets them, looks at them, and runs a cluster on this machine.
 #[derive(Debug, Parser)]
@@ -143,6 +143,9 @@ pub enum Verb {
     ///
     /// Shows how far that is until nothing is left to move; interrupted, it goes on, and the same command shows it again.
     Rebalance(Rebalance),
+    /// Back up the masters' metadata, compare it with what chunkservers have, and let deletions go after a restore
+    #[command(subcommand)]
+    Metadata(Metadata),
     /// Run a cluster of several processes on this machine
     #[command(subcommand)]
     Local(Local),

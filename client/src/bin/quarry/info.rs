@@ -98,6 +98,7 @@ pub fn status(status: &v1::StatusReply) -> Value {
         "masters": status.masters.iter().map(master).collect::<Vec<_>>(),
         "chunkservers": status.chunkservers.iter().map(chunkserver).collect::<Vec<_>>(),
         "totals": totals(&status.totals.unwrap_or_default()),
+        "held": status.held,
         "notices": status.notices,
     })
 }

@@ -219,6 +219,10 @@ pub fn is_directory(path: &Path) -> CliError {
     )
 }
 
+fn is_directory_instead(path: &Path) -> CliError {
+    CliError::local(format!("local {} is a directory, a file would go there", path.display()))
+}
+
 /// The refusal of what is neither file nor directory.
 pub fn is_special(path: &Path, kind: LocalKind) -> CliError {
     let what = if let LocalKind::Special(what) = kind { what } else { "special file" };
@@ -245,7 +249,7 @@ impl Target {
         let failed = |error| CliError::file("write", path, &error);
         let path = match look(path)? {
             Some(LocalKind::Directory) => {
-                return Err(CliError::local(format!("local {} is a directory, a file would go there", path.display())));
+                return Err(is_directory_instead(path));
             }
             Some(LocalKind::Special(_)) => {
                 let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
@@ -261,6 +265,31 @@ impl Target {
             file.set_permissions(replaced.permissions()).map_err(failed)?;
         }
         Ok(Target { world: world.clone(), file: Arc::new(file), path, temporary: Some(temporary) })
+    }
+
+    /// Begins to write what will be at `path`, in a file beside it that ends in `.part` and that only its owner may read. What an
+    /// interrupted command left there is written over.
+    pub fn create_part(world: &World, path: &Path) -> Outcome<Target> {
+        match look(path)? {
+            None | Some(LocalKind::File) => {}
+            Some(LocalKind::Directory) => return Err(is_directory_instead(path)),
+            Some(kind) => return Err(is_special(path, kind)),
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let failed = |error| CliError::file("write", &part, &error);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&part).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(CliError::local(format!("another command is writing local {}", part.display())));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).map_err(failed)?;
+        Ok(Target { world: world.clone(), file: Arc::new(file), path: path.into(), temporary: Some(part) })
     }
 
     /// Writes a piece.
@@ -327,6 +356,27 @@ mod tests {
         target.commit().await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["x"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_part_is_private_alone_and_shows_only_when_committed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(dir.path().join("x.part"), "left by an interrupted command").unwrap();
+        let mut target = Target::create_part(&world(), &path).unwrap();
+        assert!(Target::create_part(&world(), &path).is_err(), "somebody is at it");
+        target.write(Bytes::from_static(b"new")).await.unwrap();
+        assert!(!path.exists());
+        target.commit().await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["x"]);
+        drop(Target::create_part(&world(), &path.with_extension("y")).unwrap());
+        assert_eq!(names(dir.path()), ["x"]);
+        let target = Target::create_part(&world(), &dir.path().join("z")).unwrap();
+        let mode = fs::metadata(dir.path().join("z.part")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        drop(target);
     }
 
     #[tokio::test]

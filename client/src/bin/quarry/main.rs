@@ -22,6 +22,7 @@ mod local;
 mod local_fs;
 mod ls;
 mod masters;
+mod metadata;
 mod mkdir;
 mod mv;
 mod output;
@@ -152,6 +153,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Maintenance(args) => servers::maintenance(context, args).await,
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
+        Verb::Metadata(verb) => metadata::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,
     }

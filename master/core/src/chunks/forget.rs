@@ -16,6 +16,7 @@ pub(crate) fn forget(write: &mut Write<'_, '_>, command: &ForgetDoomed) -> Resul
     if command.chunks.len() > FORGET_MAX {
         return refuse(ErrorCode::InvalidArgument, format!("one command forgets at most {FORGET_MAX} chunks"));
     }
+    write.refuse_held("forgetting deleted chunks")?;
     for id in &command.chunks {
         let Some(chunk) = write.chunk(*id)? else { continue };
         if chunk.state != ChunkState::Doomed {

@@ -2,6 +2,7 @@ use quarry_types::{ChunkId, Crc32, ErrorCode};
 
 use super::doom::doom;
 use crate::{
+    cluster::lineage::held,
     command::SealedChunk,
     keys,
     reply::SealedAt,
@@ -38,6 +39,11 @@ pub(crate) fn seal(write: &mut Write<'_, '_>, command: &SealedChunk) -> Result<S
         }
         ChunkState::Doomed => return refuse(ErrorCode::NotFound, format!("chunk {id} is on its way to deletion")),
         ChunkState::Open => {}
+    }
+    // The members that would be heard now may have less than was sealed there after the point from which this lineage went
+    // on; and what lies beyond a seal is cut.
+    if let Some(hold) = write.hold()?.filter(|hold| hold.is_inherited(id)) {
+        return Err(held(&hold, "sealing a chunk that was open in an earlier lineage").into());
     }
     if command.length > chunk.limit || (command.length == 0 && command.crc != Crc32::EMPTY) {
         let message = format!(

@@ -1,4 +1,4 @@
-use quarry_types::{Epoch, ErrorCode, Lineage, NodeId, ids::ROOT};
+use quarry_types::{Epoch, ErrorCode, Lineage, NodeId, SessionId, ids::ROOT};
 
 use super::settings;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 /// Makes the cluster and its root directory. A repetition is fine; another cluster is refused.
 pub(crate) fn create(write: &mut Write<'_, '_>, command: &CreateCluster) -> Result<Reply, Fault> {
     let lineage = Lineage { number: 1, id: command.lineage_id };
-    let cluster = Cluster { cluster: command.cluster, lineage };
+    let cluster = Cluster { cluster: command.cluster, lineage, first_session: SessionId(0) };
     if let Some(present) = find::<Cluster>(write.tables(), Table::Meta, keys::CLUSTER)? {
         if present == cluster {
             return Ok(Reply::DONE);

@@ -18,6 +18,9 @@ pub(crate) fn abort(write: &mut Write<'_, '_>, session: SessionId, command: &Abo
 /// The writer did not renew its lease. One that has ended is fine.
 pub(crate) fn expire(write: &mut Write<'_, '_>, command: &ExpireLease) -> Result<Reply, Fault> {
     let Some(lease) = write.lease(command.lease)? else { return Ok(Reply::DONE) };
+    if !lease.visible {
+        write.refuse_held("aborting a put that was not renewed")?;
+    }
     match write.inode(lease.inode)? {
         Some(inode) if inode.lease == command.lease => end(write, inode, &lease),
         _ => Err(TableError(format!("lease {} is not the one of its inode {}", command.lease, lease.inode)).into()),

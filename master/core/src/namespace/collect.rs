@@ -15,6 +15,7 @@ use crate::{
 /// Takes removed inodes apart whose time has come, in bounded steps: entries of directories, then rows of files, whose
 /// chunks are doomed.
 pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Result<Reply, Fault> {
+    write.refuse_held("taking apart what was removed")?;
     let limit = command.limit.clamp(1, COLLECT_MAX);
     let due = keys::after(write.counters()?.elapsed_ms);
     let mut worked = 0;

@@ -42,6 +42,7 @@ pub(crate) fn empty(write: &mut Write<'_, '_>, command: &EmptyTrash) -> Result<R
         let message = format!("one command takes at most {EMPTY_TRASH_MAX} things out of the trash");
         return refuse(ErrorCode::InvalidArgument, message);
     }
+    write.refuse_held("emptying the trash")?;
     let now_ms = write.counters()?.elapsed_ms;
     let mut emptied = 0;
     for removal in &command.removals {

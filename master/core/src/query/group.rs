@@ -5,7 +5,7 @@ use crate::{
     command::ServerWish,
     keys,
     limits::SERVERS_MAX,
-    rows::{Cluster, Counters, Lease, Server, Settings, Totals},
+    rows::{Cluster, Counters, Hold, Lease, Server, Settings, Totals},
     state::{bad_key, decode, find, refuse},
     tables::{ReadTables, Table, TableError},
 };
@@ -102,7 +102,23 @@ pub fn leases(tables: &dyn ReadTables, after: LeaseId, limit: usize) -> Result<V
 /// # Errors
 /// [`TableError`].
 pub fn session_exists(tables: &dyn ReadTables, id: SessionId) -> Result<bool, TableError> {
-    Ok(tables.get(Table::Session, &keys::session(id))?.is_some())
+    Ok(tables.get(Table::Session, &keys::session(id))?.is_some() && !session_ended(tables, id)?)
+}
+
+/// Whether a session was opened in an earlier lineage: its row may still be there, and counts no more.
+///
+/// # Errors
+/// [`TableError`].
+pub fn session_ended(tables: &dyn ReadTables, id: SessionId) -> Result<bool, TableError> {
+    Ok(cluster(tables)?.is_some_and(|cluster| id < cluster.first_session))
+}
+
+/// What holds deletions and aborts back; `None` when nothing does.
+///
+/// # Errors
+/// [`TableError`].
+pub fn hold(tables: &dyn ReadTables) -> Result<Option<Hold>, TableError> {
+    find(tables, Table::Meta, keys::HOLD)
 }
 
 /// The first `limit` sessions with ids above `after`.

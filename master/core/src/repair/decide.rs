@@ -85,6 +85,8 @@ pub enum Reason {
         /// Until then.
         until: Duration,
     },
+    /// A new lineage began, and no operator has let deletions go yet (S6).
+    Held,
     /// No good replica can be reached.
     NoReplica,
     /// Those that have it have their limit of copies.
@@ -123,6 +125,7 @@ impl Reason {
             self,
             Reason::Brake(_)
                 | Reason::Away
+                | Reason::Held
                 | Reason::NoReplica
                 | Reason::NoTarget(_)
                 | Reason::NoRack(_)
@@ -133,7 +136,7 @@ impl Reason {
     /// It could be done, and is not for a reason that concerns the whole cluster.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        matches!(self, Reason::Brake(_) | Reason::Away)
+        matches!(self, Reason::Brake(_) | Reason::Away | Reason::Held)
     }
 
     /// When to look again, at the earliest, if nothing else happens.
@@ -152,6 +155,7 @@ impl Reason {
         let remedy = match self {
             Reason::NotReady | Reason::Unsafe => "wait: chunkservers report to the new leader",
             Reason::Brake(_) => "bring the chunkservers back, or let repair go with `quarry repairs --release-brake`",
+            Reason::Held => "look at `quarry metadata verify`, then let go with `quarry metadata release`",
             Reason::Delay { .. } => "wait, or lower `repair-delay` (`quarry settings`)",
             Reason::NoReplica => "bring back a chunkserver that held it; without one the chunk is lost",
             Reason::SourcesBusy => "wait, or raise `repair-out` and `repair-rate` (`quarry settings`)",
@@ -179,6 +183,9 @@ impl fmt::Display for Reason {
             Reason::Brake(why) => write!(f, "held: {why}"),
             Reason::Delay { .. } => {
                 f.write_str("delayed: one replica is missing, and its server or disk may come back")
+            }
+            Reason::Held => {
+                f.write_str("nothing is deleted before an operator lets go: the metadata is from an earlier point")
             }
             Reason::NoReplica => f.write_str("no good replica on any chunkserver that can be reached"),
             Reason::SourcesBusy => f.write_str("the chunkservers that have it are at their limit of copies"),
@@ -290,6 +297,9 @@ fn sources(facts: &ChunkFacts, cluster: &Cluster, policy: &Policy) -> Result<Vec
 fn trim(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Decision {
     if !cluster.ready {
         return Decision::Wait(Reason::NotReady);
+    }
+    if cluster.held {
+        return Decision::Wait(Reason::Held);
     }
     let facts = &question.facts;
     if need.surplus > 0 {

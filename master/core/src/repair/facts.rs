@@ -99,6 +99,9 @@ pub struct Cluster {
     pub ready: bool,
     /// Bytes that copies in the whole cluster may take now.
     pub budget: i64,
+    /// A new lineage began, and no operator has let deletions go yet (S6).
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl Cluster {

@@ -1,4 +1,4 @@
-use quarry_types::{ClusterId, Epoch, Leadership, Lineage, NodeId};
+use quarry_types::{ClusterId, Epoch, Leadership, Lineage, NodeId, SessionId};
 
 message! {
     /// Which cluster this is.
@@ -7,6 +7,8 @@ message! {
         cluster: ClusterId = (bytes = "vec", tag = "1"),
         /// The stretch of its history.
         lineage: Lineage = (message, required, tag = "2"),
+        /// Sessions below were opened in earlier lineages, and have ended.
+        first_session: SessionId = (uint64, tag = "3"),
     }
 }
 record!(Cluster as ClusterWire);

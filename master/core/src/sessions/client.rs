@@ -2,7 +2,7 @@ use quarry_types::{Advice, ErrorCode, SessionId, limits::SESSION_RESULTS_MAX};
 
 use crate::{
     command::{ClientCommand, Mutation, OpId},
-    keys, namespace,
+    keys, namespace, query,
     reply::{Outcome, Reply, decode_outcome, encode_outcome},
     rows::{OpResult, Session},
     state::{Fault, Write, find, refuse},
@@ -60,7 +60,9 @@ fn unknown<T>(message: String) -> Result<T, Fault> {
 }
 
 fn look_up(write: &mut Write<'_, '_>, op: &OpId, operation: u32) -> Result<Entry, Fault> {
-    let Some(mut session) = find::<Session>(write.tables(), Table::Session, &keys::session(op.session))? else {
+    let found = find::<Session>(write.tables(), Table::Session, &keys::session(op.session))?;
+    let ended = query::session_ended(write.tables(), op.session)?;
+    let Some(mut session) = found.filter(|_| !ended) else {
         return unknown(format!(
             "session {} has ended; whether operation {} took effect before is not known: look before repeating it",
             op.session, op.sequence

@@ -1,9 +1,11 @@
 use quarry_types::{ErrorCode, SessionId, limits::SESSIONS_MAX};
 
+use super::close;
 use crate::{
     command::OpenSession,
     keys,
     limits::NONCE_BYTES,
+    query,
     reply::{OpenedSession, Reply},
     rows::{Nonce, Session},
     state::{Fault, Write, find, refuse},
@@ -17,7 +19,10 @@ pub(crate) fn open(write: &mut Write<'_, '_>, command: &OpenSession) -> Result<R
         return refuse(ErrorCode::InvalidArgument, message);
     }
     if let Some(nonce) = find::<Nonce>(write.tables(), Table::Nonce, &command.nonce)? {
-        return Ok(Reply::Session(OpenedSession { session: nonce.session }));
+        if !query::session_ended(write.tables(), nonce.session)? {
+            return Ok(Reply::Session(OpenedSession { session: nonce.session }));
+        }
+        close::close(write, nonce.session)?;
     }
     // Bounded by refusing: evicting a session would let its retries run twice.
     if write.totals()?.sessions >= SESSIONS_MAX {

@@ -120,6 +120,14 @@ fn commands() -> Vec<Kind> {
         Kind::EmptyTrash(EmptyTrash { removals: vec![Removal { inode: InodeId(7), removal: 3 }] }),
         Kind::FollowWanted(FollowWanted { limit: 100 }),
         Kind::NumberMaster(NumberMaster {}),
+        Kind::BeginLineage(BeginLineage {
+            from: lineage(),
+            to: Lineage { number: 300, id: cluster().0 },
+            cause: LineageCause::Recovered,
+            node: NodeId(3),
+        }),
+        Kind::RaiseIds(RaiseIds { chunk: ChunkId(300) }),
+        Kind::ReleaseHold(ReleaseHold {}),
     ]
 }
 
@@ -243,7 +251,7 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("result", row(OpResult { operation: 3, outcome: vec![1, 2, 3] })),
         ("mark", row(Mark {})),
         ("server", row(server_row)),
-        ("cluster", row(Cluster { cluster: cluster(), lineage: lineage() })),
+        ("cluster", row(Cluster { cluster: cluster(), lineage: lineage(), first_session: SessionId(0) })),
         ("counters", row(counters)),
         ("totals", row(totals)),
         ("settings", row(Settings::default())),
@@ -255,6 +263,8 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("trash", row(Trash { inode: InodeId(7), until_ms: 5000, removed_ms: 99 })),
         ("wanted", row(Wanted { from: 300 })),
         ("counters", row(counters_with_masters)),
+        ("cluster", row(Cluster { cluster: cluster(), lineage: lineage(), first_session: SessionId(300) })),
+        ("hold", row(Hold { cause: LineageCause::Restored, since_ms: 99, first_chunk: ChunkId(300) })),
     ]
 }
 
@@ -318,6 +328,7 @@ fn decode_all(bytes: &[u8]) {
     let _ = Settings::decode(bytes);
     let _ = Trash::decode(bytes);
     let _ = Wanted::decode(bytes);
+    let _ = Hold::decode(bytes);
     let _ = keys::read_trash(bytes);
     let _ = (keys::read_one(bytes), keys::read_two(bytes), keys::read_entry(bytes));
 }

@@ -14,6 +14,7 @@ mod s2_one_truth;
 mod s4_namespace;
 mod s4_sessions;
 mod s6_deletion;
+mod s6_hold;
 mod trash;
 mod usage;
 mod world;

@@ -195,6 +195,10 @@ struct NotDropped {
 }
 
 async fn drop_replica(leading: &Leading, server: ServerId, registration: u64, seal: Sealed) -> Result<(), NotDropped> {
+    if leading.is_held() {
+        let error = fault(ErrorCode::Conflict, "deletions are held back until `quarry metadata release`");
+        return Err(NotDropped { error, refused: true });
+    }
     let body = v1::command::Body::DropSurplus(v1::DropSurplus { seals: vec![seal.into()] });
     let unsure = |error| NotDropped { error, refused: false };
     let result = leading.dispatch.call_within(server, registration, body, DROP_DEADLINE).await.map_err(unsure)?;

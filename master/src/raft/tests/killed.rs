@@ -20,12 +20,13 @@ use super::*;
 use crate::store::Layout;
 
 /// Tells the process to be killed where its files are, and at which change to stop.
-const DIR: &str = "QUARRY_TEST_KILLED_DIR";
-const AT: &str = "QUARRY_TEST_KILLED_AT";
+pub(super) const DIR: &str = "QUARRY_TEST_KILLED_DIR";
+pub(super) const AT: &str = "QUARRY_TEST_KILLED_AT";
+const TEST: &str = "raft::tests::killed::s11_a_kill_at_any_change_of_the_files_loses_nothing";
 const ACKNOWLEDGED: &str = "acknowledged ";
 const STOPPED: &str = "stopped before ";
 /// More changes than the work makes: it must end by itself at some point.
-const CHANGES_MAX: u64 = 400;
+pub(super) const CHANGES_MAX: u64 = 400;
 
 /// Counts changes; stands still at the one it was told.
 struct Brake {
@@ -173,7 +174,7 @@ impl Kv for Braked<dyn Kv> {
     }
 }
 
-fn braked(at: u64) -> World {
+pub(super) fn braked(at: u64) -> World {
     let brake = Arc::new(Brake { changes: AtomicU64::new(0), at });
     let real = real();
     World { disk: Arc::new(Braked(real.disk, Arc::clone(&brake))), kv: Arc::new(Braked(real.kv, brake)), ..real }
@@ -218,7 +219,7 @@ async fn prepared(dir: &Path) -> Vec<SessionId> {
     acknowledged
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -241,10 +242,11 @@ impl Drop for Victim {
     }
 }
 
-/// Runs the victim until it stops before change `at`, and kills it: what it had acknowledged, and where it stopped.
-fn killed(dir: &Path, at: u64) -> (Vec<SessionId>, Option<String>) {
+/// Runs the victim, which is the test of this name, until it stops before change `at`, and kills it: what it had acknowledged,
+/// and where it stopped.
+pub(super) fn killed(test: &str, dir: &Path, at: u64) -> (Vec<SessionId>, Option<String>) {
     let process = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "raft::tests::killed::s11_a_kill_at_any_change_of_the_files_loses_nothing"])
+        .args(["--exact", "--nocapture", test])
         .env(DIR, dir)
         .env(AT, at.to_string())
         .stdout(Stdio::piped())
@@ -279,7 +281,7 @@ async fn s11_a_kill_at_any_change_of_the_files_loses_nothing() {
     for at in 0..CHANGES_MAX {
         let dir = temp.path().join(format!("at-{at}"));
         copy(&origin, &dir);
-        let (acknowledged, stopped) = killed(&dir, at);
+        let (acknowledged, stopped) = killed(TEST, &dir, at);
         let world = real();
         let group = Group::open(&world, &dir, us(), group_config()).await;
         let group = group.unwrap_or_else(|e| panic!("killed before {stopped:?} (change {at}): {e}"));

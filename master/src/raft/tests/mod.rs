@@ -1,6 +1,7 @@
 //! The group on real stores (`group`), on a disk that forgets (`power`, `must_sync`), and under openraft's own suite
 //! (`suite`).
 
+mod alone;
 mod group;
 mod killed;
 mod million;

@@ -107,7 +107,7 @@ fn a_new_cluster(machine: &SimMachine) -> Result<(), Broken> {
         let world = machine.boot();
         let data = identity::open(&*world.disk, &config.data, &config.key_file).map_err(broken)?;
         assert_eq!(data.identity, made);
-        let dir = config.data.join(identity::GROUP_DIR);
+        let dir = config.data.join(identity::Identity::FIRST_GROUP);
         let group = Group::open(&world, &dir, us(), self::config()).await.map_err(broken)?;
         led(&group).await;
         group.shutdown().await;

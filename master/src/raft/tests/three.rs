@@ -9,13 +9,13 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use super::*;
 use crate::listen;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-struct Member {
-    world: World,
+pub(super) struct Member {
+    pub(super) world: World,
     dir: PathBuf,
-    node: Node,
-    group: Group,
+    pub(super) node: Node,
+    pub(super) group: Group,
     serving: Serving,
 }
 
@@ -62,16 +62,34 @@ impl Member {
     }
 
     async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
+        Self::another_in(temp, id, us(), config).await
+    }
+
+    /// The same in another cluster.
+    pub(super) async fn another_of(temp: &tempfile::TempDir, id: u64, belonging: Belonging) -> Member {
+        Self::another_in(temp, id, belonging, timing()).await
+    }
+
+    async fn another_in(temp: &tempfile::TempDir, id: u64, belonging: Belonging, config: GroupConfig) -> Member {
         let (world, dir) = (real(), temp.path().join(id.to_string()));
         let (listener, address) = bound("127.0.0.1:0").await;
         let node = Node { id: NodeId(id), address };
-        Group::create_empty(&world, &dir, node.id, us()).await.unwrap();
-        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        Group::create_empty(&world, &dir, node.id, belonging.clone()).await.unwrap();
+        let group = Group::open(&world, &dir, belonging, config).await.unwrap();
         let serving = serve(&world, &group, listener);
         Member { world, dir, node, group, serving }
     }
 
-    async fn stop(self) -> (World, PathBuf, Node) {
+    /// The member whose files are there.
+    pub(super) async fn of(dir: &std::path::Path, id: NodeId, belonging: Belonging) -> Member {
+        let (listener, address) = bound("127.0.0.1:0").await;
+        let config = GroupConfig { advertise: Some(address.clone()), ..timing() };
+        let group = Group::open(&real(), dir, belonging, config).await.unwrap();
+        let serving = serve(&real(), &group, listener);
+        Member { world: real(), dir: dir.to_owned(), node: Node { id, address }, group, serving }
+    }
+
+    pub(super) async fn stop(self) -> (World, PathBuf, Node) {
         let Member { world, dir, node, group, serving } = self;
         serving.stop.send(()).unwrap();
         timeout(&*world.clock, LIMIT, serving.ended).await.unwrap().unwrap();
@@ -94,7 +112,7 @@ impl Member {
     }
 
     /// Waits until this member has applied a session.
-    async fn has(&self, session: SessionId) {
+    pub(super) async fn has(&self, session: SessionId) {
         let applied = async || {
             let view = self.group.view();
             self.group.blocking(move || view.at_once(|tables| query::session_exists(tables, session).unwrap())).await
@@ -102,10 +120,20 @@ impl Member {
         until("a session is applied here", applied).await;
     }
 
-    async fn promoted(&self, leader: &Group) {
+    pub(super) async fn promoted(&self, leader: &Group) {
         leader.add(self.node.clone()).await.unwrap();
         leader.promote(&[self.node.id]).await.unwrap();
     }
+}
+
+/// Whether the row of a session is here, also when it has ended.
+pub(super) async fn session_is_here(group: &Group, id: SessionId) -> bool {
+    use quarry_master_core::{
+        keys,
+        tables::{ReadTables as _, Table},
+    };
+    let view = group.view();
+    group.blocking(move || view.get(Table::Session, &keys::session(id)).unwrap().is_some()).await
 }
 
 async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
@@ -117,7 +145,7 @@ async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     assert!(timeout(&*real().clock, LIMIT, waiting).await.is_ok(), "waited {LIMIT:?} until {what}");
 }
 
-async fn three(temp: &tempfile::TempDir) -> [Member; 3] {
+pub(super) async fn three(temp: &tempfile::TempDir) -> [Member; 3] {
     let first = Member::first(temp, timing()).await;
     let (second, third) = (Member::another(temp, 2, timing()).await, Member::another(temp, 3, timing()).await);
     second.promoted(&first.group).await;

@@ -1,6 +1,6 @@
 //! The verbs of operators: repairs, explanations, servers, balance.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use quarry_client::ChunkId;
@@ -132,6 +132,46 @@ pub struct Rebalance {
     pub no_wait: bool,
 }
 
+/// `metadata …`.
+#[derive(Debug, Subcommand)]
+pub enum Metadata {
+    /// Write the metadata of this moment to one checksummed file: names, chunks, settings, but no data and no key
+    ///
+    /// Everything that was acknowledged before is in it. `quarry-master restore` makes a master from it. It is written to FILE.part
+    /// first, so that FILE is a whole backup or none.
+    Backup {
+        /// Replace FILE if it exists
+        #[arg(long)]
+        overwrite: bool,
+        /// Local file to make
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// List what does not match between the namespace and what chunkservers have reported
+    ///
+    /// Chunks without a good replica, or with too few; replicas of chunks that the namespace does not know, which are deleted when
+    /// nothing holds that back; ids that were never given out. Says when chunkservers have not reported yet: the picture is
+    /// incomplete then.
+    Verify(MetadataVerify),
+    /// Let deletions and aborts go that are held back since a restore or a recovery
+    ///
+    /// What was removed, aborted or is an orphan is deleted from now on, by the rules and times that hold always. Refused while
+    /// chunkservers that belong to the cluster have not reported.
+    Release {
+        /// Also while chunkservers have not reported
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `metadata verify`.
+#[derive(Debug, Args)]
+pub struct MetadataVerify {
+    /// Rows of each list at most; counts are exact all the same
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub limit: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -173,6 +213,18 @@ mod tests {
             assert!(parse(&format!("quarry {bad}")).is_err(), "{bad}");
         }
         assert!(parse("quarry drain --no-wait h:1").is_ok() && parse("quarry decommission abc --no-wait").is_ok());
+    }
+
+    #[test]
+    fn metadata_is_backed_up_verified_and_released() {
+        for good in
+            ["backup f", "backup --overwrite f", "verify", "verify --limit 5 --json", "release", "release --force"]
+        {
+            assert!(parse(&format!("quarry metadata {good}")).is_ok(), "{good}");
+        }
+        for bad in ["", "backup", "backup a b", "verify x", "release x"] {
+            assert!(parse(&format!("quarry metadata {bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

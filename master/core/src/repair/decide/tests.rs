@@ -19,7 +19,7 @@ fn cluster(racks: &[&str]) -> Cluster {
     let mut candidates: Vec<Candidate> = racks.iter().enumerate().map(|(n, rack)| candidate(n as u128, rack)).collect();
     candidates.sort_by_key(|c| c.server);
     let racks = racks.iter().map(|r| (*r).to_owned()).collect();
-    Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX }
+    Cluster { candidates, racks, brake: None, ready: true, budget: i64::MAX, held: false }
 }
 
 fn holder(n: u128, rack: &str) -> Holder {
@@ -250,6 +250,18 @@ fn s7_a_surplus_replica_goes_only_while_the_others_are_certain() {
     }
     let gone = four(|h| h.dropping = true);
     assert_eq!(next(&gone, &cluster), Decision::Nothing, "a drop that was sent counts as done");
+}
+
+#[test]
+fn s6_while_held_no_replica_is_dropped_and_lost_ones_are_copied() {
+    let held = Cluster { held: true, ..cluster(&["a", "b", "c", "d"]) };
+    let surplus = question((0..4).map(|n| holder(n, ["a", "b", "c", "d"][n as usize])).collect());
+    assert_eq!(next(&surplus, &held), Decision::Wait(Reason::Held));
+    let mut bad = surplus.clone();
+    bad.facts.holders[3].quality = Quality::Unfit;
+    assert_eq!(next(&bad, &held), Decision::Wait(Reason::Held));
+    let missing = question(vec![holder(0, "a"), holder(1, "b")]);
+    assert!(matches!(next(&missing, &held), Decision::Copy { .. }));
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use quarry_env::Instant;
 use quarry_master_core::{
     balance::{Fill, Hot, traffic},
-    command::ServerWish,
+    command::{ServerWish, Settings},
     detector::Health,
     placement::vitals::Vitals,
     repair::{
         Reason,
         queue::{Entry, Work},
     },
+    settings::BALANCE_ASKED,
 };
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ServerId};
@@ -32,6 +33,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(600);
 /// Over how long traffic is measured.
 const TRAFFIC_SPAN: Duration = Duration::from_secs(10);
+
+/// Why balancing runs that somebody asked for.
+pub const BY_REQUEST: &str = "an operator asked for it";
 
 /// A replica that balancing moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,12 @@ pub struct Balancing {
 }
 
 impl Balancing {
+    /// An operator asked for balancing, maybe another leader, and it has not ended yet.
+    #[must_use]
+    pub fn is_asked(&self, settings: &Settings) -> bool {
+        settings.get(&BALANCE_ASKED) != 0 && !self.stopped
+    }
+
     /// A chunk's move.
     #[must_use]
     pub fn get(&self, chunk: ChunkId) -> Option<&Move> {

@@ -211,6 +211,30 @@ fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_st
     }
 }
 
+#[test]
+fn balancing_that_was_asked_for_outlasts_the_leader_and_its_command_waits_for_the_end() {
+    let mut cluster = uneven(18);
+    cluster.set(&["repair-rate=100kB/s"]);
+    let masters = cluster.masters.clone();
+    let waiting = thread::spawn(move || cli::run(&masters, &["rebalance", "--json"]));
+    wait::until("a copy", PATIENCE, || if copies(&cluster) > 0 { Ok(()) } else { Err("none".into()) });
+    cluster.master.kill();
+    cluster.master.restart();
+    cluster.wait_alive(4);
+    assert_eq!(cluster.quarry(&["rebalance", "--dry-run", "--json"]).json()["running"], true);
+    cluster.set(&["repair-rate=1GB/s"]);
+    let done = waiting.join().expect("the command ends").json();
+    assert_eq!((&done["running"], &done["moves_left"]), (&false.into(), &0.into()), "{done}");
+    assert!(off_the_mean(&fills(&cluster)) <= 5.0, "{:?}", fills(&cluster));
+    // It is done: another leader does not begin again.
+    cluster.master.kill();
+    cluster.master.restart();
+    cluster.wait_alive(4);
+    assert_eq!(cluster.quarry(&["rebalance", "--dry-run", "--json"]).json()["running"], false);
+    let settings = cluster.quarry(&["settings"]).text();
+    assert!(settings.contains("balance-automatic") && !settings.contains("balance-asked"), "{settings}");
+}
+
 /// A file of one chunk that takes a while to be read.
 const READ_MUCH: usize = 48 * MIB;
 const READERS: usize = 4;

@@ -6,18 +6,18 @@ use std::{collections::BTreeMap, time::Duration};
 use quarry_env::Instant;
 use quarry_master_core::{
     balance::{Limits, Plan, trigger},
-    command::Settings,
+    command::{Kind, PutSettings, Settings},
     detector::Health,
     query::{self, ChunkRecord},
     repair::{Cluster, Decision, Quality, Reason, assess, decide},
-    settings::{BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
+    settings::{BALANCE_ASKED, BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
 };
 use quarry_types::{ChunkId, ServerId};
 
 use crate::{
-    balancing::{Move, Run, fills},
+    balancing::{BY_REQUEST, Move, Run, fills},
     error::Fault,
-    repairing::{self, Survey},
+    repairing,
     shared::{Leading, Shared, Soft},
 };
 
@@ -33,15 +33,37 @@ const REST: Duration = Duration::from_secs(600);
 /// One step.
 pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fault> {
     let settings = shared.peek(query::settings).await?;
+    let planned = move_some(shared, leading, &settings).await?;
+    // Where moves could be planned, what was asked for has begun.
+    if planned && settings.get(&BALANCE_ASKED) != 0 && leading.soft().repairing.balancing.run.is_none() {
+        forget_wish(shared, leading).await?;
+    }
+    Ok(false)
+}
+
+/// What an operator asked for is done, or cannot be done: the next leader does not begin it again.
+async fn forget_wish(shared: &Shared, leading: &Leading) -> Result<(), Fault> {
+    let _one_at_a_time = shared.changing_settings.lock().await;
+    let mut settings = shared.read(query::settings).await?;
+    // Somebody may have asked again meanwhile.
+    if settings.get(&BALANCE_ASKED) == 0 || leading.soft().repairing.balancing.run.is_some() {
+        return Ok(());
+    }
+    settings.set(&BALANCE_ASKED, 0);
+    shared.propose(Kind::PutSettings(PutSettings { settings })).await.map(drop)
+}
+
+/// Plans moves, as far as there is something to move; whether moves could be planned.
+async fn move_some(shared: &Shared, leading: &Leading, settings: &Settings) -> Result<bool, Fault> {
     let pages = {
         let (mut soft, now) = (leading.soft(), shared.now());
-        look_at_hot(&mut soft, &settings, now);
+        look_at_hot(&mut soft, settings, now);
         soft.repairing.balancing.settle(now);
         soft.give_up_stuck_moves(now);
         if !may_move(&soft, now) {
             return Ok(false);
         }
-        let Some(plan) = next_plan(&mut soft, &settings, now) else { return Ok(false) };
+        let Some(plan) = next_plan(&mut soft, settings, now) else { return Ok(true) };
         pages(&soft, &plan)
     };
 
@@ -57,13 +79,13 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
         })
         .await?;
     let (mut soft, now) = (leading.soft(), shared.now());
-    let plan = Plan::new(&fills(&soft, now), &Limits::of(&settings));
+    let plan = Plan::new(&fills(&soft, now), &Limits::of(settings));
     let mut step = Step { plan, cluster: repairing::cluster(&soft, now), now };
     for page in &pages {
         step.server(&mut soft, page, &records);
     }
     rest_if_spent(&mut soft, &step.plan, now);
-    Ok(false)
+    Ok(true)
 }
 
 /// Chunks that became hot, or are not any longer, are looked at by repair.
@@ -83,13 +105,17 @@ fn look_at_hot(soft: &mut Soft, settings: &Settings, now: Instant) {
 /// Nothing moves before the leader knows who has what, nor while too many servers are gone.
 fn may_move(soft: &Soft, now: Instant) -> bool {
     let repairing = &soft.repairing;
-    repairing.ready && repairing.survey == Survey::Done && repairing.brake(&soft.servers, now).is_none()
+    repairing.knows_all() && repairing.brake(&soft.servers, now).is_none()
 }
 
 /// What is to be moved: begins when a trigger is met, and ends when all is even.
 fn next_plan(soft: &mut Soft, settings: &Settings, now: Instant) -> Option<Plan> {
     let (fills, limits) = (fills(soft, now), Limits::of(settings));
     let balancing = &mut soft.repairing.balancing;
+    if balancing.run.is_none() && balancing.is_asked(settings) {
+        tracing::info!("balancing begins that an operator asked an earlier leader for");
+        (balancing.run, balancing.rest_until) = (Some(Run { why: BY_REQUEST.into(), moved: 0 }), None);
+    }
     if balancing.run.is_none() {
         let rests = balancing.rest_until.is_some_and(|until| now < until);
         if balancing.stopped || rests || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {

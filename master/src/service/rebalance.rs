@@ -5,14 +5,14 @@ use quarry_master_core::{
     balance::{Fill, Limits, Plan, trigger},
     command::{Kind, PutSettings, Settings},
     query,
-    settings::BALANCE_AUTOMATIC,
+    settings::{BALANCE_ASKED, BALANCE_AUTOMATIC},
 };
 use quarry_proto::v1;
 use quarry_types::ErrorCode;
 
 use super::Service;
 use crate::{
-    balancing::{Run, fills},
+    balancing::{BY_REQUEST, Run, fills},
     error::{Fault, fault},
     shared::{Leading, Soft},
 };
@@ -27,39 +27,51 @@ impl Service {
         if request.stop {
             return self.stop_balancing(&leading).await;
         }
-        let settings = self.shared.peek(query::settings).await?;
-        let planned = {
-            let (mut soft, now) = (leading.soft(), self.shared.now());
-            if !request.dry_run {
-                begin(&mut soft, &settings, now);
-            }
-            planned(&soft, &settings, now)
+        let settings = match request.dry_run {
+            true => self.shared.peek(query::settings).await?,
+            false => self.begin_balancing(&leading).await?,
         };
+        let planned = planned(&leading.soft(), &settings, self.shared.now());
         Ok(planned.reply())
+    }
+
+    /// Begins balancing if there is something to do. That is committed, so that the next leader goes on with it.
+    async fn begin_balancing(&self, leading: &Leading) -> Result<Settings, Fault> {
+        let _one_at_a_time = self.shared.changing_settings.lock().await;
+        let mut settings = self.shared.read(query::settings).await?;
+        let wanted = is_wanted(&leading.soft(), &settings, self.shared.now());
+        if wanted && settings.get(&BALANCE_ASKED) == 0 {
+            settings.set(&BALANCE_ASKED, 1);
+            self.shared.propose(Kind::PutSettings(PutSettings { settings: settings.clone() })).await?;
+        }
+        begin(&mut leading.soft(), wanted);
+        Ok(settings)
     }
 
     /// Ends balancing, and lets none begin by itself: that is committed, so that it outlasts this leadership.
     async fn stop_balancing(&self, leading: &Leading) -> Result<v1::RebalanceReply, Fault> {
-        let _one_at_a_time = self.changing_settings.lock().await;
+        let _one_at_a_time = self.shared.changing_settings.lock().await;
         let mut settings = self.shared.read(query::settings).await?;
         let automatic = settings.get(&BALANCE_AUTOMATIC) != 0;
-        if automatic {
+        let asked = settings.get(&BALANCE_ASKED) != 0;
+        if automatic || asked {
             settings.set(&BALANCE_AUTOMATIC, 0);
+            settings.set(&BALANCE_ASKED, 0);
             self.shared.propose(Kind::PutSettings(PutSettings { settings: settings.clone() })).await?;
         }
         let (ran, planned) = {
             let (mut soft, now) = (leading.soft(), self.shared.now());
-            (stop(&mut soft), planned(&soft, &settings, now))
+            (stop(&mut soft, asked), planned(&soft, &settings, now))
         };
         Ok(v1::RebalanceReply { reason: stopped(ran, automatic), ..planned.reply() })
     }
 }
 
-/// Whether anything was under way.
-fn stop(soft: &mut Soft) -> bool {
+/// Whether anything was under way. `asked`: somebody asked for it.
+fn stop(soft: &mut Soft, asked: bool) -> bool {
     tracing::info!("an operator ends balancing");
     let balancing = &soft.repairing.balancing;
-    let ran = balancing.run.is_some() || balancing.moves().next().is_some();
+    let ran = asked || balancing.run.is_some() || balancing.moves().next().is_some();
     soft.give_up_moves(|_, _, _, _| true);
     soft.repairing.balancing.stopped = true;
     if ran {
@@ -81,19 +93,30 @@ const BACK_ON: &str =
 
 /// That nothing is evened out by itself, while that is so.
 pub(super) fn off(soft: &Soft, settings: &Settings) -> Option<String> {
-    let off = settings.get(&BALANCE_AUTOMATIC) == 0 && soft.repairing.balancing.run.is_none();
+    let off = settings.get(&BALANCE_AUTOMATIC) == 0 && !is_running(soft, settings);
     off.then(|| {
         format!("chunkservers are not evened out by themselves: `balance-automatic` is 0, as `quarry rebalance --stop` sets it; {BACK_ON}")
     })
 }
 
-fn begin(soft: &mut Soft, settings: &Settings, now: Instant) {
+/// Balancing goes on, or was asked for and begins as soon as the leader knows enough.
+fn is_running(soft: &Soft, settings: &Settings) -> bool {
+    let balancing = &soft.repairing.balancing;
+    balancing.run.is_some() || balancing.is_asked(settings)
+}
+
+/// Whether there is something to do about a wish, as far as is known: a new leader knows too little to say that there is not.
+fn is_wanted(soft: &Soft, settings: &Settings, now: Instant) -> bool {
     let plan = Plan::new(&fills(soft, now), &Limits::of(settings));
+    soft.repairing.balancing.run.is_some() || !soft.repairing.knows_all() || !plan.is_empty()
+}
+
+fn begin(soft: &mut Soft, wanted: bool) {
     let balancing = &mut soft.repairing.balancing;
     (balancing.stopped, balancing.rest_until) = (false, None);
-    if balancing.run.is_none() && !plan.is_empty() {
+    if balancing.run.is_none() && wanted {
         tracing::info!("an operator begins balancing");
-        balancing.run = Some(Run { why: "an operator asked for it".into(), moved: 0 });
+        balancing.run = Some(Run { why: BY_REQUEST.into(), moved: 0 });
     }
 }
 
@@ -121,7 +144,7 @@ fn planned(soft: &Soft, settings: &Settings, now: Instant) -> Planned {
     let (planned, bytes_left) = (plan.bytes(), plan.bytes().saturating_add(marked));
     let rate = soft.repairing.queue.rate(now.0);
     let reply = v1::RebalanceReply {
-        running: balancing.run.is_some(),
+        running: is_running(soft, settings),
         moves_left: under_way + planned.div_ceil(mean_chunk(soft, &fills)),
         bytes_left,
         bytes_moved: balancing.run.as_ref().map_or(0, |run| run.moved),
@@ -160,6 +183,9 @@ fn reason(soft: &Soft, settings: &Settings, fills: &[Fill], limits: &Limits, now
     }
     if let Some(run) = &balancing.run {
         return run.why.clone();
+    }
+    if balancing.is_asked(settings) {
+        return BY_REQUEST.into();
     }
     let off = settings.get(&BALANCE_AUTOMATIC) == 0;
     let rests = (balancing.stopped && off) || balancing.rest_until.is_some_and(|until| now < until);

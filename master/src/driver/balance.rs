@@ -15,7 +15,7 @@ use quarry_master_core::{
 use quarry_types::{ChunkId, ServerId};
 
 use crate::{
-    balancing::{BY_REQUEST, Move, Run, fills},
+    balancing::{BY_REQUEST, Move, Obstacle, fills},
     error::Fault,
     repairing,
     shared::{Leading, Shared, Soft},
@@ -60,6 +60,7 @@ async fn move_some(shared: &Shared, leading: &Leading, settings: &Settings) -> R
         look_at_hot(&mut soft, settings, now);
         soft.repairing.balancing.settle(now);
         soft.give_up_stuck_moves(now);
+        soft.meet_places(now);
         if !may_move(&soft, now) {
             return Ok(false);
         }
@@ -114,16 +115,15 @@ fn next_plan(soft: &mut Soft, settings: &Settings, now: Instant) -> Option<Plan>
     let balancing = &mut soft.repairing.balancing;
     if balancing.run.is_none() && balancing.is_asked(settings) {
         tracing::info!("balancing begins that an operator asked an earlier leader for");
-        (balancing.run, balancing.rest_until) = (Some(Run { why: BY_REQUEST.into(), moved: 0 }), None);
+        balancing.run(BY_REQUEST.into());
     }
     if balancing.run.is_none() {
-        let rests = balancing.rest_until.is_some_and(|until| now < until);
-        if balancing.stopped || rests || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {
+        if balancing.stopped || balancing.rests(now) || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {
             return None;
         }
         let why = trigger(&fills, &limits)?.to_string();
         tracing::info!(why, "balancing begins");
-        balancing.run = Some(Run { why, moved: 0 });
+        balancing.run(why);
     }
     let plan = Plan::new(&fills, &limits);
     if plan.is_empty() && balancing.is_quiet() {
@@ -162,10 +162,8 @@ fn rest_if_spent(soft: &mut Soft, plan: &Plan, now: Instant) {
     let balancing = &mut soft.repairing.balancing;
     let spent = plan.sources().into_iter().all(|from| balancing.cursor(from).is_none());
     if spent && balancing.is_quiet() && balancing.run.is_some() {
-        let how = "nothing more can be moved: chunks are too large to even it out further, or may not lie elsewhere";
+        let how = balancing.rest(now.plus(REST));
         tracing::info!("balancing rests: {how}");
-        balancing.end(how.into());
-        balancing.rest_until = Some(now.plus(REST));
     }
 }
 
@@ -185,28 +183,35 @@ impl Step {
                 soft.repairing.balancing.looked(page.from, seen, found);
                 return;
             }
-            found |= records.get(chunk).is_some_and(|record| self.chunk(soft, page.from, *chunk, record));
+            // Without a byte it evens nothing out.
+            if let Some(record) = records.get(chunk).filter(|record| record.length > 0) {
+                match self.chunk(soft, page.from, *chunk, record) {
+                    Ok(()) => found = true,
+                    Err(obstacle) => drop(soft.repairing.balancing.obstacles.insert(obstacle)),
+                }
+            }
             seen = Some(*chunk);
         }
         soft.repairing.balancing.looked(page.from, seen.filter(|_| !page.last), found);
     }
 
-    /// Whether a replica is to move from now on: it is as it should be, and a server that should get more may take it.
-    fn chunk(&mut self, soft: &mut Soft, from: ServerId, chunk: ChunkId, record: &ChunkRecord) -> bool {
+    /// A replica is to move from now on if it is as it should be, and a server that should get more may take it.
+    fn chunk(&mut self, soft: &mut Soft, from: ServerId, chunk: ChunkId, record: &ChunkRecord) -> Result<(), Obstacle> {
         let repairing = &soft.repairing;
         let taken = repairing.queue.get(chunk).is_some() || repairing.balancing.get(chunk).is_some();
         if taken || repairing.balancing.hot.is_hot(chunk) {
-            return false;
+            return Err(Obstacle::Busy);
         }
         let facts = repairing::facts(soft, chunk, record, self.now);
         let here = facts.holders.iter().any(|h| h.server == from && h.is_safe() && h.quality == Quality::Good);
         if !here || !assess(&facts, self.cluster.racks.len()).is_met() {
-            return false;
+            return Err(Obstacle::Busy);
         }
         let mut refused: Vec<ServerId> = facts.holders.iter().map(|holder| holder.server).collect();
+        let mut obstacle = Obstacle::Held;
         for _ in 0..OFFERS {
             let to = self.plan.target(from, record.length, |server| !refused.contains(&server));
-            let Some(to) = to else { return false };
+            let Some(to) = to else { return Err(self.why_nowhere(from, record.length, obstacle)) };
             let planned = Move { from, to, bytes: record.length, since: self.now };
             soft.repairing.balancing.begin(chunk, planned);
             if self.would_go(soft, chunk, record) {
@@ -214,12 +219,20 @@ impl Step {
                 tracing::debug!(%chunk, %from, %to, "balancing moves a replica");
                 // It was as it should be: there is no copy that could be needless now.
                 let _none = soft.look_at(chunk, Some(record), self.cluster.racks.len(), self.now);
-                return true;
+                return Ok(());
             }
             soft.repairing.balancing.abandon(chunk);
+            let rack = soft.servers.rack(to);
+            let used = facts.holders.iter().any(|holder| holder.server != from && holder.rack == rack);
+            obstacle = if used { Obstacle::Racks } else { Obstacle::Busy };
             refused.push(to);
         }
-        false
+        Err(obstacle)
+    }
+
+    /// Why nobody is left to take so much. `obstacle`: why those that were asked do not.
+    fn why_nowhere(&self, from: ServerId, bytes: u64, obstacle: Obstacle) -> Obstacle {
+        if self.plan.target(from, bytes, |_| true).is_none() { Obstacle::Size } else { obstacle }
     }
 
     /// Whether repair would copy it there, now or as soon as others are done.

@@ -1,17 +1,21 @@
 //! What the leader knows about balancing: soft state of one leadership. A new leader plans anew.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quarry_env::Instant;
 use quarry_master_core::{
     balance::{Fill, Hot, traffic},
-    command::ServerWish,
+    command::{ServerWish, Settings},
     detector::Health,
     placement::vitals::Vitals,
     repair::{
         Reason,
         queue::{Entry, Work},
     },
+    settings::BALANCE_ASKED,
 };
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ServerId};
@@ -30,8 +34,15 @@ const MOVES_PER_SERVER: usize = 64;
 const SETTLE: Duration = Duration::from_secs(5);
 /// A move that has not begun after this is given up: what it was planned with has changed.
 const GIVE_UP: Duration = Duration::from_secs(600);
+/// A capacity that grows by more than one part in so many has grown.
+const NEW_ROOM: u64 = 100;
 /// Over how long traffic is measured.
 const TRAFFIC_SPAN: Duration = Duration::from_secs(10);
+
+/// Why nothing can be moved where no chunk was found that could.
+const NOTHING_FOUND: &str = "the chunkservers that hold more have no chunk to give";
+/// Why balancing runs that somebody asked for.
+pub const BY_REQUEST: &str = "an operator asked for it";
 
 /// A replica that balancing moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +64,48 @@ pub struct Run {
     pub why: String,
     /// Bytes moved since it began.
     pub moved: u64,
+}
+
+/// What kept a replica from moving that could have evened something out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// Moved, it would even nothing out.
+    Size,
+    /// Who could get more has a replica of the chunk.
+    Held,
+    /// Who could get more is on a rack that its chunk uses already.
+    Racks,
+    /// Its chunk is being repaired, or read much, or who should get it cannot take it.
+    Busy,
+}
+
+impl Obstacle {
+    fn words(self) -> &'static str {
+        match self {
+            Obstacle::Size => "chunks are too large to even it out further",
+            Obstacle::Held => "the chunkservers that should get more have replicas of the same chunks",
+            Obstacle::Racks => "the chunkservers that should get more are on racks that their chunks use already",
+            Obstacle::Busy => "chunks are under repair or read much, or who should get them cannot take them",
+        }
+    }
+}
+
+/// A chunkserver that takes part, as far as that says what can be moved to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    capacity: u64,
+    rack: String,
+}
+
+impl Place {
+    /// There is more room than before, or it is elsewhere. What other programs write moves capacities a little all the time.
+    fn is_better(&self, before: &Place) -> bool {
+        self.rack != before.rack || self.capacity > before.capacity.saturating_add(before.capacity / NEW_ROOM)
+    }
+
+    fn is_less(&self, before: &Place) -> bool {
+        self.capacity < before.capacity.saturating_sub(before.capacity / NEW_ROOM)
+    }
 }
 
 /// How far the look at a server's chunks has come.
@@ -81,8 +134,12 @@ pub struct Balancing {
     /// An operator ended it. The setting says so as well, and outlasts this leadership; this one holds at once, whatever
     /// settings a look that is under way has read.
     pub stopped: bool,
+    /// What kept replicas from moving since the last one that moved.
+    pub obstacles: BTreeSet<Obstacle>,
     /// Nothing could be moved: it does not begin again by itself before this.
-    pub rest_until: Option<Instant>,
+    rest_until: Option<Instant>,
+    /// Who took part at the last look.
+    places: BTreeMap<ServerId, Place>,
     /// How the last run ended.
     pub last: Option<String>,
     moves: BTreeMap<ChunkId, Move>,
@@ -93,6 +150,12 @@ pub struct Balancing {
 }
 
 impl Balancing {
+    /// An operator asked for balancing, maybe another leader, and it has not ended yet.
+    #[must_use]
+    pub fn is_asked(&self, settings: &Settings) -> bool {
+        settings.get(&BALANCE_ASKED) != 0 && !self.stopped
+    }
+
     /// A chunk's move.
     #[must_use]
     pub fn get(&self, chunk: ChunkId) -> Option<&Move> {
@@ -142,6 +205,7 @@ impl Balancing {
         if let Some(run) = self.run.as_mut().filter(|_| moved) {
             run.moved = run.moved.saturating_add(ended.bytes);
         }
+        self.obstacles.clear();
         // Room came about, and who was busy is not.
         self.walks.retain(|_, walk| *walk != Walk::Spent);
         self.settling.push((now.plus(SETTLE), ended));
@@ -166,6 +230,53 @@ impl Balancing {
             None => Walk::Spent,
         };
         self.walks.insert(server, walk);
+    }
+
+    /// Begins a run, and ends a rest.
+    pub fn run(&mut self, why: String) {
+        self.obstacles.clear();
+        (self.run, self.rest_until) = (Some(Run { why, moved: 0 }), None);
+    }
+
+    /// Ends a run since nothing can be moved, and rests; why.
+    pub fn rest(&mut self, until: Instant) -> String {
+        let why: Vec<&str> = self.obstacles.iter().map(|obstacle| obstacle.words()).collect();
+        let why = if why.is_empty() { NOTHING_FOUND.into() } else { why.join("; ") };
+        let how = format!("nothing more can be moved: {why}");
+        self.end(how.clone());
+        self.rest_until = Some(until);
+        how
+    }
+
+    /// The last look at everything found that nothing can be moved, and since then nobody came who could take something.
+    #[must_use]
+    pub fn rests(&self, now: Instant) -> bool {
+        self.run.is_none() && self.rest_until.is_some_and(|until| now < until)
+    }
+
+    /// An operator asked for it: it need not rest any more.
+    pub fn wake(&mut self) {
+        self.rest_until = None;
+    }
+
+    /// Takes who takes part now. Where somebody came, or room, what could not be moved before perhaps can.
+    fn meet(&mut self, places: BTreeMap<ServerId, Place>) {
+        let before = |server: &ServerId| self.places.get(server);
+        let came = |(server, place): (&ServerId, &Place)| before(server).is_none_or(|before| place.is_better(before));
+        if places.iter().any(came) {
+            if self.rest_until.take().is_some() {
+                tracing::info!("balancing rests no longer: a chunkserver or room came");
+            }
+            self.walks.clear();
+            self.obstacles.clear();
+            self.places = places;
+            return;
+        }
+        // Little by little is not lost: what was known stays until it is much less.
+        self.places.retain(|server, before| places.get(server).is_some_and(|place| !place.is_less(before)));
+        for (server, place) in places {
+            self.places.entry(server).or_insert(place);
+        }
     }
 
     /// Ends a run.
@@ -260,6 +371,15 @@ fn used(disks: &[v1::DiskInfo]) -> u64 {
 }
 
 impl Soft {
+    /// Ends a rest of balancing when somebody came who could take something.
+    pub fn meet_places(&mut self, now: Instant) {
+        let candidates = self.servers.candidates(now);
+        let takes_part = candidates.iter().filter(|one| one.is_active() && one.capacity_bytes > 0);
+        let place = |rack: &str, capacity| Place { capacity, rack: rack.to_owned() };
+        let places = takes_part.map(|one| (one.server, place(&one.rack, one.capacity_bytes))).collect();
+        self.repairing.balancing.meet(places);
+    }
+
     /// Gives up moves that `which` says: their chunks are looked at again, which cancels copies that are needless then.
     pub fn give_up_moves(&mut self, which: impl Fn(&Servers, &Repairing, ChunkId, &Move) -> bool) {
         let balancing = &self.repairing.balancing;
@@ -289,11 +409,13 @@ impl Soft {
 
 #[cfg(test)]
 mod tests {
-    use quarry_master_core::{placement::filter::Tally, query::ChunkRecord, repair::Need, rows::ChunkState};
+    use quarry_master_core::{
+        command::Durability, placement::filter::Tally, query::ChunkRecord, repair::Need, rows::ChunkState,
+    };
     use quarry_types::{ClusterKey, Crc32, InodeId, ReplicaState};
 
     use super::*;
-    use crate::locations::Replica;
+    use crate::{locations::Replica, servers::Registered};
 
     #[test]
     fn a_move_that_nobody_can_take_any_more_is_given_up_at_once_and_one_that_waits_for_its_turn_is_not() {
@@ -310,6 +432,73 @@ mod tests {
         assert!(given_up(Reason::NoRack(Tally::default()), 0));
         assert!(!given_up(Reason::TargetsBusy(Tally::default()), 0));
         assert!(!given_up(Reason::NoTarget(Tally::default()), 1), "another replica is what is waited for");
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant(Duration::from_secs(secs))
+    }
+
+    /// A server that beats, with this room.
+    fn join(soft: &mut Soft, n: u128, capacity: u64, now: Instant) {
+        let disk = v1::DiskInfo { capacity_bytes: capacity, available_bytes: capacity, ..Default::default() };
+        let from = Registered {
+            registration: 1,
+            address: format!("h:{n}"),
+            rack: "r".into(),
+            durability: Durability::Sealed,
+            disks: vec![disk],
+        };
+        soft.servers.register(ServerId::from_random(n), from, 1, now);
+    }
+
+    #[test]
+    fn a_rest_ends_when_a_server_or_room_comes_and_not_when_some_goes_or_changes_a_little() {
+        let mut soft = Soft::new(ClusterKey::new([7; 32]));
+        let rests_after = |soft: &mut Soft, now| {
+            soft.meet_places(now);
+            let rests = soft.repairing.balancing.rests(now);
+            soft.repairing.balancing.rest(at(600));
+            rests
+        };
+        join(&mut soft, 1, 1000, at(0));
+        join(&mut soft, 2, 1000, at(0));
+        soft.meet_places(at(0));
+        soft.repairing.balancing.rest(at(600));
+        assert!(rests_after(&mut soft, at(0)), "nothing is new");
+        join(&mut soft, 2, 1005, at(1));
+        assert!(rests_after(&mut soft, at(1)), "a little more");
+        join(&mut soft, 2, 1011, at(1));
+        assert!(!rests_after(&mut soft, at(1)), "little by little it became more");
+        join(&mut soft, 2, 500, at(1));
+        assert!(rests_after(&mut soft, at(1)), "less");
+        join(&mut soft, 2, 1000, at(1));
+        assert!(!rests_after(&mut soft, at(1)), "and back");
+        join(&mut soft, 3, 1, at(1));
+        assert!(!rests_after(&mut soft, at(1)), "a third one");
+        join(&mut soft, 1, 1000, at(100));
+        assert!(rests_after(&mut soft, at(100)), "two are silent");
+        join(&mut soft, 2, 1000, at(101));
+        assert!(!rests_after(&mut soft, at(101)), "one is back");
+        assert!(!soft.repairing.balancing.rests(at(600)), "a rest ends by itself");
+    }
+
+    #[test]
+    fn a_rest_says_what_forbade_moves_since_the_last_one() {
+        let mut balancing = Balancing::default();
+        balancing.run("somebody is full".into());
+        balancing.obstacles.extend([Obstacle::Racks, Obstacle::Size, Obstacle::Racks]);
+        let how = balancing.rest(at(600));
+        assert_eq!(
+            how,
+            "nothing more can be moved: chunks are too large to even it out further; the chunkservers that should get more \
+             are on racks that their chunks use already"
+        );
+        assert_eq!(
+            (balancing.last.clone(), balancing.rests(at(599)), balancing.rests(at(600))),
+            (Some(how), true, false)
+        );
+        balancing.run("somebody else is full".into());
+        assert!(balancing.obstacles.is_empty() && !balancing.rests(at(599)));
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Default for Repairing {
 }
 
 impl Repairing {
+    /// Who has what is known, and every chunk was looked at.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.ready && self.survey == Survey::Done
+    }
+
     /// All chunks of a server are to be looked at.
     pub fn walk(&mut self, server: ServerId) {
         self.walks.insert(server, ChunkId(0));
@@ -179,7 +185,7 @@ impl Repairing {
     /// Everything that changed was looked at.
     #[must_use]
     pub fn is_settled(&self, locations: &Locations) -> bool {
-        self.ready && self.survey == Survey::Done && self.has_looked(locations)
+        self.knows_all() && self.has_looked(locations)
     }
 
     /// Everything that was told to this leader so far was looked at.

@@ -44,7 +44,6 @@ use crate::shared::Shared;
 #[derive(Clone)]
 pub struct Service {
     shared: Arc<Shared>,
-    changing_settings: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A lease and a session are kept alive by this many calls while they last.
@@ -53,7 +52,7 @@ const KEEP_ALIVES: u32 = 4;
 impl Service {
     /// Over a running master.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Service { shared, changing_settings: Arc::default() }
+        Service { shared }
     }
 
     /// The cluster.

@@ -56,6 +56,8 @@ pub struct Shared {
     pub copies: CopyCounts,
     /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
     pub running: Mutex<RunningClock>,
+    /// Held by whoever reads, changes and puts the settings as a whole: nobody else's change may fall between.
+    pub changing_settings: tokio::sync::Mutex<()>,
 }
 
 /// Copies for repair, drains and balancing that ended since the process started.

@@ -211,6 +211,73 @@ fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_st
     }
 }
 
+#[test]
+fn balancing_that_was_asked_for_outlasts_the_leader_and_its_command_waits_for_the_end() {
+    let mut cluster = uneven(18);
+    cluster.set(&["repair-rate=100kB/s"]);
+    let masters = cluster.masters.clone();
+    let waiting = thread::spawn(move || cli::run(&masters, &["rebalance", "--json"]));
+    wait::until("a copy", PATIENCE, || if copies(&cluster) > 0 { Ok(()) } else { Err("none".into()) });
+    cluster.master.kill();
+    cluster.master.restart();
+    cluster.wait_alive(4);
+    assert_eq!(cluster.quarry(&["rebalance", "--dry-run", "--json"]).json()["running"], true);
+    cluster.set(&["repair-rate=1GB/s"]);
+    let done = waiting.join().expect("the command ends").json();
+    assert_eq!((&done["running"], &done["moves_left"]), (&false.into(), &0.into()), "{done}");
+    assert!(off_the_mean(&fills(&cluster)) <= 5.0, "{:?}", fills(&cluster));
+    // It is done: another leader does not begin again.
+    cluster.master.kill();
+    cluster.master.restart();
+    cluster.wait_alive(4);
+    assert_eq!(cluster.quarry(&["rebalance", "--dry-run", "--json"]).json()["running"], false);
+    let settings = cluster.quarry(&["settings"]).text();
+    assert!(settings.contains("balance-automatic") && !settings.contains("balance-asked"), "{settings}");
+}
+
+/// The first rack has two servers, the second a smaller one, and one more that comes later: all chunks are on all racks, and the
+/// second one cannot give any away.
+#[test]
+fn what_racks_forbid_is_not_promised_and_a_server_that_comes_ends_the_rest() {
+    let settings =
+        ["repair-rate=1GB/s", "repair-latency=60s", "repair-delay=0", "balance-automatic=0"].map(String::from);
+    let capacity = |mib: u32| vec!["--capacity".to_owned(), format!("{mib}MiB")];
+    let mut cluster = Cluster::start(&Options {
+        chunkservers: 5,
+        racks: 3,
+        settings: settings.to_vec(),
+        args_of: [640, 200, 640, 640, 640].map(capacity).to_vec(),
+        ..Options::default()
+    });
+    cluster.servers[4].kill();
+    cluster.wait_state(4, "dead", PATIENCE);
+    (0..14).for_each(|file| cluster.put(&format!("/{file}"), &[], &data::bytes(file, FILE)));
+    let dry_run = |cluster: &Cluster| cluster.quarry(&["rebalance", "--dry-run", "--json"]).json();
+    let reason = |reply: &serde_json::Value| reply["reason"].as_str().expect("a reason").to_owned();
+    let planned = wait::until("a plan", PATIENCE, || match dry_run(&cluster) {
+        plan if plan["moves_left"].as_u64().is_some_and(|moves| moves > 2) => Ok(plan),
+        plan => Err(plan.to_string()),
+    });
+    assert!(reason(&planned).contains("at most: racks"), "{planned}");
+
+    let done = cluster.quarry(&["rebalance", "--json"]).json();
+    for rests in [done, dry_run(&cluster)] {
+        assert_eq!((&rests["running"], &rests["moves_left"]), (&false.into(), &0.into()), "{rests}");
+        assert!(reason(&rests).contains("nothing more can be moved") && reason(&rests).contains("racks"), "{rests}");
+        for server in rests["servers"].as_array().expect("servers") {
+            assert_eq!(server["planned_bytes"], server["used_bytes"], "{rests}");
+        }
+    }
+    cluster.set(&["balance-automatic=1"]);
+    assert!(reason(&dry_run(&cluster)).contains("nothing more can be moved"));
+    cluster.servers[4].restart();
+    cluster.wait_alive(5);
+    wait::until("moves to the server that came", PATIENCE, || match cluster.master.log() {
+        log if log.contains("balancing rests no longer") && log.contains("copy starts") => Ok(()),
+        _ => Err(dry_run(&cluster).to_string()),
+    });
+}
+
 /// A file of one chunk that takes a while to be read.
 const READ_MUCH: usize = 48 * MIB;
 const READERS: usize = 4;

@@ -102,6 +102,17 @@ table! {
     WEIGHT_LOAD = "weight-load", Permille, 0, 1000, 300, "weight of load in the choice of servers";
 }
 
+/// 1: an operator asked for balancing, and it has not ended yet. It is kept as settings are, so that the next leader goes on;
+/// nobody sets or sees it as one.
+pub const BALANCE_ASKED: Definition = Definition {
+    name: "balance-asked",
+    unit: Unit::Count,
+    min: 0,
+    max: 1,
+    default: 0,
+    about: "1: `quarry rebalance` asked for balancing, and it has not ended yet",
+};
+
 const fn replicas(name: &'static str, default: u32, about: &'static str) -> Definition {
     Definition { name, unit: Unit::Count, min: 1, max: REPLICAS_MAX as u64, default: default as u64, about }
 }
@@ -133,7 +144,7 @@ pub fn all() -> impl Iterator<Item = &'static Definition> {
 /// The definition of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Definition> {
-    TABLE.iter().find(|definition| definition.name == name)
+    TABLE.iter().chain([&BALANCE_ASKED]).find(|definition| definition.name == name)
 }
 
 /// Whether every setting is known and within its bounds.
@@ -239,5 +250,16 @@ mod tests {
         assert!(check(&settings.knobs).unwrap_err().contains("repair-in cannot be 65"));
         let unknown = Knob { name: "x".into(), value: 1 };
         assert!(check(&[unknown]).unwrap_err().contains("no setting \"x\""));
+    }
+
+    #[test]
+    fn what_an_operator_asked_for_is_kept_and_is_no_setting_that_people_see() {
+        let mut settings = Settings::default();
+        settings.set(&BALANCE_ASKED, 1);
+        assert_eq!((check(&settings.knobs), settings.get(&BALANCE_ASKED)), (Ok(()), 1));
+        assert!(all().all(|one| one.name != BALANCE_ASKED.name));
+        assert!(settings.change(BALANCE_ASKED.name, "0").unwrap_err().contains("no setting"));
+        settings.set(&BALANCE_ASKED, 0);
+        assert_eq!(settings, Settings::default());
     }
 }

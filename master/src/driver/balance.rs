@@ -6,18 +6,18 @@ use std::{collections::BTreeMap, time::Duration};
 use quarry_env::Instant;
 use quarry_master_core::{
     balance::{Limits, Plan, trigger},
-    command::Settings,
+    command::{Kind, PutSettings, Settings},
     detector::Health,
     query::{self, ChunkRecord},
     repair::{Cluster, Decision, Quality, Reason, assess, decide},
-    settings::{BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
+    settings::{BALANCE_ASKED, BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
 };
 use quarry_types::{ChunkId, ServerId};
 
 use crate::{
-    balancing::{Move, Run, fills},
+    balancing::{BY_REQUEST, Move, Obstacle, fills},
     error::Fault,
-    repairing::{self, Survey},
+    repairing,
     shared::{Leading, Shared, Soft},
 };
 
@@ -33,16 +33,39 @@ const REST: Duration = Duration::from_secs(600);
 /// One step.
 pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fault> {
     let settings = shared.peek(query::settings).await?;
+    let planned = move_some(shared, leading, &settings).await?;
+    // Where moves could be planned, what was asked for has begun.
+    if planned && settings.get(&BALANCE_ASKED) != 0 && leading.soft().repairing.balancing.run.is_none() {
+        forget_wish(shared, leading).await?;
+    }
+    Ok(false)
+}
+
+/// What an operator asked for is done, or cannot be done: the next leader does not begin it again.
+async fn forget_wish(shared: &Shared, leading: &Leading) -> Result<(), Fault> {
+    let _one_at_a_time = shared.changing_settings.lock().await;
+    let mut settings = shared.read(query::settings).await?;
+    // Somebody may have asked again meanwhile.
+    if settings.get(&BALANCE_ASKED) == 0 || leading.soft().repairing.balancing.run.is_some() {
+        return Ok(());
+    }
+    settings.set(&BALANCE_ASKED, 0);
+    shared.propose(Kind::PutSettings(PutSettings { settings })).await.map(drop)
+}
+
+/// Plans moves, as far as there is something to move; whether moves could be planned.
+async fn move_some(shared: &Shared, leading: &Leading, settings: &Settings) -> Result<bool, Fault> {
     let pages = {
         let (mut soft, now) = (leading.soft(), shared.now());
-        look_at_hot(&mut soft, &settings, now);
+        look_at_hot(&mut soft, settings, now);
         soft.repairing.balancing.settle(now);
         soft.give_up_stuck_moves(now);
+        soft.meet_places(now);
         // What is moved is dropped in the end, and drops are held back.
         if leading.is_held() || !may_move(&soft, now) {
             return Ok(false);
         }
-        let Some(plan) = next_plan(&mut soft, &settings, now) else { return Ok(false) };
+        let Some(plan) = next_plan(&mut soft, settings, now) else { return Ok(true) };
         pages(&soft, &plan)
     };
 
@@ -58,13 +81,13 @@ pub(super) async fn step(shared: &Shared, leading: &Leading) -> Result<bool, Fau
         })
         .await?;
     let (mut soft, now) = (leading.soft(), shared.now());
-    let plan = Plan::new(&fills(&soft, now), &Limits::of(&settings));
+    let plan = Plan::new(&fills(&soft, now), &Limits::of(settings));
     let mut step = Step { plan, cluster: repairing::cluster(&soft, now), now };
     for page in &pages {
         step.server(&mut soft, page, &records);
     }
     rest_if_spent(&mut soft, &step.plan, now);
-    Ok(false)
+    Ok(true)
 }
 
 /// Chunks that became hot, or are not any longer, are looked at by repair.
@@ -84,21 +107,24 @@ fn look_at_hot(soft: &mut Soft, settings: &Settings, now: Instant) {
 /// Nothing moves before the leader knows who has what, nor while too many servers are gone.
 fn may_move(soft: &Soft, now: Instant) -> bool {
     let repairing = &soft.repairing;
-    repairing.ready && repairing.survey == Survey::Done && repairing.brake(&soft.servers, now).is_none()
+    repairing.knows_all() && repairing.brake(&soft.servers, now).is_none()
 }
 
 /// What is to be moved: begins when a trigger is met, and ends when all is even.
 fn next_plan(soft: &mut Soft, settings: &Settings, now: Instant) -> Option<Plan> {
     let (fills, limits) = (fills(soft, now), Limits::of(settings));
     let balancing = &mut soft.repairing.balancing;
+    if balancing.run.is_none() && balancing.is_asked(settings) {
+        tracing::info!("balancing begins that an operator asked an earlier leader for");
+        balancing.run(BY_REQUEST.into());
+    }
     if balancing.run.is_none() {
-        let rests = balancing.rest_until.is_some_and(|until| now < until);
-        if balancing.stopped || rests || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {
+        if balancing.stopped || balancing.rests(now) || settings.get(&BALANCE_AUTOMATIC) == 0 || !balancing.is_quiet() {
             return None;
         }
         let why = trigger(&fills, &limits)?.to_string();
         tracing::info!(why, "balancing begins");
-        balancing.run = Some(Run { why, moved: 0 });
+        balancing.run(why);
     }
     let plan = Plan::new(&fills, &limits);
     if plan.is_empty() && balancing.is_quiet() {
@@ -137,10 +163,8 @@ fn rest_if_spent(soft: &mut Soft, plan: &Plan, now: Instant) {
     let balancing = &mut soft.repairing.balancing;
     let spent = plan.sources().into_iter().all(|from| balancing.cursor(from).is_none());
     if spent && balancing.is_quiet() && balancing.run.is_some() {
-        let how = "nothing more can be moved: chunks are too large to even it out further, or may not lie elsewhere";
+        let how = balancing.rest(now.plus(REST));
         tracing::info!("balancing rests: {how}");
-        balancing.end(how.into());
-        balancing.rest_until = Some(now.plus(REST));
     }
 }
 
@@ -160,28 +184,35 @@ impl Step {
                 soft.repairing.balancing.looked(page.from, seen, found);
                 return;
             }
-            found |= records.get(chunk).is_some_and(|record| self.chunk(soft, page.from, *chunk, record));
+            // Without a byte it evens nothing out.
+            if let Some(record) = records.get(chunk).filter(|record| record.length > 0) {
+                match self.chunk(soft, page.from, *chunk, record) {
+                    Ok(()) => found = true,
+                    Err(obstacle) => drop(soft.repairing.balancing.obstacles.insert(obstacle)),
+                }
+            }
             seen = Some(*chunk);
         }
         soft.repairing.balancing.looked(page.from, seen.filter(|_| !page.last), found);
     }
 
-    /// Whether a replica is to move from now on: it is as it should be, and a server that should get more may take it.
-    fn chunk(&mut self, soft: &mut Soft, from: ServerId, chunk: ChunkId, record: &ChunkRecord) -> bool {
+    /// A replica is to move from now on if it is as it should be, and a server that should get more may take it.
+    fn chunk(&mut self, soft: &mut Soft, from: ServerId, chunk: ChunkId, record: &ChunkRecord) -> Result<(), Obstacle> {
         let repairing = &soft.repairing;
         let taken = repairing.queue.get(chunk).is_some() || repairing.balancing.get(chunk).is_some();
         if taken || repairing.balancing.hot.is_hot(chunk) {
-            return false;
+            return Err(Obstacle::Busy);
         }
         let facts = repairing::facts(soft, chunk, record, self.now);
         let here = facts.holders.iter().any(|h| h.server == from && h.is_safe() && h.quality == Quality::Good);
         if !here || !assess(&facts, self.cluster.racks.len()).is_met() {
-            return false;
+            return Err(Obstacle::Busy);
         }
         let mut refused: Vec<ServerId> = facts.holders.iter().map(|holder| holder.server).collect();
+        let mut obstacle = Obstacle::Held;
         for _ in 0..OFFERS {
             let to = self.plan.target(from, record.length, |server| !refused.contains(&server));
-            let Some(to) = to else { return false };
+            let Some(to) = to else { return Err(self.why_nowhere(from, record.length, obstacle)) };
             let planned = Move { from, to, bytes: record.length, since: self.now };
             soft.repairing.balancing.begin(chunk, planned);
             if self.would_go(soft, chunk, record) {
@@ -189,12 +220,20 @@ impl Step {
                 tracing::debug!(%chunk, %from, %to, "balancing moves a replica");
                 // It was as it should be: there is no copy that could be needless now.
                 let _none = soft.look_at(chunk, Some(record), self.cluster.racks.len(), self.now);
-                return true;
+                return Ok(());
             }
             soft.repairing.balancing.abandon(chunk);
+            let rack = soft.servers.rack(to);
+            let used = facts.holders.iter().any(|holder| holder.server != from && holder.rack == rack);
+            obstacle = if used { Obstacle::Racks } else { Obstacle::Busy };
             refused.push(to);
         }
-        false
+        Err(obstacle)
+    }
+
+    /// Why nobody is left to take so much. `obstacle`: why those that were asked do not.
+    fn why_nowhere(&self, from: ServerId, bytes: u64, obstacle: Obstacle) -> Obstacle {
+        if self.plan.target(from, bytes, |_| true).is_none() { Obstacle::Size } else { obstacle }
     }
 
     /// Whether repair would copy it there, now or as soon as others are done.

@@ -22,8 +22,7 @@ impl Service {
             return Err(fault(ErrorCode::InvalidArgument, "no setting is named; write NAME=VALUE"));
         }
         let leading = self.shared.leading()?;
-        // Read, changed and put as a whole: nobody else's change may fall between.
-        let _one_at_a_time = self.changing_settings.lock().await;
+        let _one_at_a_time = self.shared.changing_settings.lock().await;
         let mut settings = self.shared.read(|tables| query::settings(tables)).await?;
         for change in &changes {
             settings.change(&change.name, &change.value).map_err(|why| fault(ErrorCode::InvalidArgument, why))?;

@@ -88,7 +88,7 @@ fn lines(reply: &RebalanceReply) -> Vec<String> {
     };
     let rows: Vec<Vec<String>> = reply.servers.iter().map(row).collect();
     let heads = ["CHUNKSERVER", "CAPACITY", "USED", "USE", "PLANNED", "USE THEN"];
-    let mut lines = human::table(&heads, &heads[1..], &rows);
+    let mut lines = if rows.is_empty() { Vec::new() } else { human::table(&heads, &heads[1..], &rows) };
     lines.push(sentence(reply));
     lines
 }
@@ -140,6 +140,12 @@ mod tests {
                 "under way: 2 moves left, 1.0K, when it will be done is unknown",
             ]
         );
+    }
+
+    #[test]
+    fn without_a_chunkserver_there_is_no_empty_table() {
+        let none = RebalanceReply { reason: "no chunkserver takes part".into(), ..Default::default() };
+        assert_eq!(lines(&none), ["nothing is left to move; no chunkserver takes part"]);
     }
 
     #[test]

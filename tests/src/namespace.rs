@@ -93,9 +93,8 @@ pub fn command_in(namespace: &str, program: &Path) -> Command {
 }
 
 pub(crate) fn remove(name: &str, link: &str) {
-    // What does not exist need not be removed; most namespaces have no bridge.
+    // What does not exist need not be removed.
     let _link = ip(&["link", "del", link]);
-    let _bridge = ip(&["link", "del", &link.replacen('q', "b", 1)]);
     let _name = ip(&["netns", "del", name]);
 }
 

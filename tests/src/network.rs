@@ -1,4 +1,4 @@
-//! Network namespaces on one bridge, each a machine of its own whose links can be cut silently and in one direction. Needs
+//! Network namespaces on one switch, each a machine of its own whose links can be cut silently and in one direction. Needs
 //! root, `ip` and `nft`.
 
 use std::{
@@ -13,7 +13,7 @@ use crate::namespace::{PREFIX, TABLE, command_in, ip, remove, remove_leftovers, 
 const NETWORKS: u32 = 1 << 13;
 /// So many are tried until one is free.
 const TRIES: u32 = 64;
-/// Machines on one network, with the bridge and the network's own two addresses.
+/// Machines on one network, beside this side's address and the network's own two.
 const MACHINES_MAX: usize = 5;
 
 /// What a cut drops, as seen from the machine that is cut off.
@@ -33,7 +33,9 @@ pub struct Network {
     pub outside: String,
     /// The machines: what `ip netns` calls each, and its address.
     pub machines: Vec<(String, String)>,
-    links: Vec<String>,
+    /// The namespace of the bridge: the firewall of this side has no say in what machines send one another.
+    switch: String,
+    link: String,
 }
 
 impl Network {
@@ -50,32 +52,38 @@ impl Network {
         remove_leftovers();
         let (pid, n) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let base = free_network(pid.wrapping_mul(7).wrapping_add(n))?;
-        let mut network = Network { outside: address(base, 1), machines: Vec::new(), links: Vec::new() };
-        // What a killed run leaves is found by its namespaces' names: the bridge is called after the first of them.
-        let bridge = format!("b{pid}-n{n}m0");
-        let outside = format!("{}/29", network.outside);
+        let (suffix, outside) = (format!("{pid}-n{n}"), address(base, 1));
+        let (switch, link) = (format!("{PREFIX}{suffix}"), format!("q{suffix}"));
+        let mut network = Network { outside, machines: Vec::new(), switch, link };
+        let Network { outside, switch, link, .. } = &network;
+        // From here on whatever fails is taken back by the guard.
+        ip(&["netns", "add", switch])?;
+        ip(&["link", "add", link, "type", "veth", "peer", "name", "outside", "netns", switch])?;
+        ip(&["addr", "add", &format!("{outside}/29"), "dev", link])?;
+        ip(&["link", "set", link, "up"])?;
+        ip(&["-n", switch, "link", "add", "bridge", "type", "bridge"])?;
+        ip(&["-n", switch, "link", "set", "bridge", "up"])?;
+        ip(&["-n", switch, "link", "set", "outside", "master", "bridge", "up"])?;
         for (machine, last) in (0..machines).zip(2..) {
-            let suffix = format!("{pid}-n{n}m{machine}");
-            let (name, link) = (format!("{PREFIX}{suffix}"), format!("q{suffix}"));
-            let inside = address(base, last);
-            // From here on whatever fails is taken back by the guard.
-            network.machines.push((name.clone(), inside.clone()));
-            network.links.push(link.clone());
-            ip(&["netns", "add", &name])?;
-            if machine == 0 {
-                ip(&["link", "add", &bridge, "type", "bridge"])?;
-                ip(&["addr", "add", &outside, "dev", &bridge])?;
-                ip(&["link", "set", &bridge, "up"])?;
-            }
-            ip(&["link", "add", &link, "type", "veth", "peer", "name", "inner", "netns", &name])?;
-            ip(&["link", "set", &link, "master", &bridge, "up"])?;
-            ip(&["-n", &name, "addr", "add", &format!("{inside}/29"), "dev", "inner"])?;
-            ip(&["-n", &name, "link", "set", "inner", "up"])?;
-            ip(&["-n", &name, "link", "set", "lo", "up"])?;
+            network.add(format!("{PREFIX}{suffix}m{machine}"), address(base, last))?;
         }
         network.cut(0, &[], Lost::Both)?;
         network.mend(0)?;
         Ok(network)
+    }
+
+    /// One more machine.
+    fn add(&mut self, name: String, address: String) -> Result<(), String> {
+        let port = format!("port{}", self.machines.len());
+        self.machines.push((name.clone(), address.clone()));
+        ip(&["netns", "add", &name])?;
+        let link = ["link", "add", &port, "type", "veth", "peer", "name", "inner", "netns", &name];
+        ip(&[&["-n", &self.switch], link.as_slice()].concat())?;
+        ip(&["-n", &self.switch, "link", "set", &port, "master", "bridge", "up"])?;
+        ip(&["-n", &name, "addr", "add", &format!("{address}/29"), "dev", "inner"])?;
+        ip(&["-n", &name, "link", "set", "inner", "up"])?;
+        ip(&["-n", &name, "link", "set", "lo", "up"])?;
+        Ok(())
     }
 
     /// From now on what passes between this machine and these peers (none: everybody) is dropped, as `lost` says.
@@ -109,9 +117,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for ((name, _), link) in self.machines.iter().zip(&self.links) {
-            remove(name, link);
+        for (name, _) in &self.machines {
+            remove(name, "");
         }
+        remove(&self.switch, &self.link);
     }
 }
 

@@ -104,8 +104,8 @@ impl Nemesis<'_> {
         let addresses = self.addresses();
         let mut followed = Vec::new();
         for master in masters {
-            let asked = timeout(ANSWER, leader_by(&addresses[*master]));
-            let leader = self.runtime.block_on(async { asked.await.map_err(|_| "silent".to_owned())? });
+            let asked = async { timeout(ANSWER, leader_by(&addresses[*master])).await };
+            let leader = self.runtime.block_on(asked).unwrap_or_else(|_| Err("it does not answer".into()));
             followed.push(leader.map_err(|why| format!("master {master}: {why}"))?);
         }
         match followed.split_first() {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::{
     cli::{self, Output},
     namespace::Namespace,
+    network::Network,
     process::{Process, binary},
     wait,
 };
@@ -45,6 +46,8 @@ pub struct Options {
     pub host: String,
     /// Chunkservers that live in a network namespace, by index: its name, and the address that they have there.
     pub namespaces: Vec<Option<(String, String)>>,
+    /// Network namespaces that the masters live in, one each: their names, and the addresses that they have there.
+    pub master_machines: Vec<(String, String)>,
 }
 
 impl Options {
@@ -55,6 +58,20 @@ impl Options {
         self.namespaces = vec![None; self.chunkservers - 1];
         self.namespaces.push(Some((namespace.name.clone(), namespace.inside.clone())));
         self
+    }
+
+    /// Each master lives on a machine of this network, everything else outside of it.
+    #[must_use]
+    pub fn masters_on(mut self, network: &Network) -> Self {
+        self.host = network.outside.clone();
+        self.master_machines = network.machines.clone();
+        self
+    }
+
+    /// Where a master lives, from 0.
+    fn place_of_master(&self, index: usize) -> (Option<String>, &str) {
+        let machine = self.master_machines.get(index);
+        machine.map_or((None, &self.host), |(name, address)| (Some(name.clone()), address))
     }
 }
 
@@ -73,6 +90,7 @@ impl Default for Options {
             master_dir: None,
             host: "127.0.0.1".into(),
             namespaces: Vec::new(),
+            master_machines: Vec::new(),
         }
     }
 }
@@ -151,7 +169,7 @@ fn another_master(dir: &Path, number: usize, first: &Server, options: &Options) 
             .to_vec();
     args.extend(options.master_args.iter().cloned());
     let log = dir.join(format!("master{number}.log"));
-    Server::start("quarry-master", args, (None, &options.host), log, data.into())
+    Server::start("quarry-master", args, options.place_of_master(number - 1), log, data.into())
 }
 
 /// A cluster that ends with its guard.
@@ -191,7 +209,7 @@ impl Cluster {
                 .to_vec();
         args.extend(["--http".into(), "127.0.0.1:0".into()]);
         args.extend(options.master_args.iter().cloned());
-        let master = Server::start("quarry-master", args, (None, &options.host), at("master.log"), data);
+        let master = Server::start("quarry-master", args, options.place_of_master(0), at("master.log"), data);
         let others: Vec<Server> =
             (2..=options.masters).map(|n| another_master(dir.path(), n, &master, options)).collect();
         if !others.is_empty() {

@@ -9,6 +9,7 @@
 //! | [`data`] | reproducible bytes and their checksums |
 //! | [`damage`] | damage to chunk files |
 //! | [`namespace`] | a network namespace whose way to a port can be cut; needs root |
+//! | [`network`] | several of them on one switch, whose links can be cut in one direction; needs root |
 //! | [`mount`] | a file system in memory that can be taken away; needs root |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //!
@@ -20,6 +21,7 @@ pub mod damage;
 pub mod data;
 pub mod mount;
 pub mod namespace;
+pub mod network;
 pub mod process;
 pub mod wait;
 

@@ -10,13 +10,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-const PREFIX: &str = "quarry-test-";
-/// Networks of four addresses in 198.18.0.0/15, which is set aside for tests of networks.
-const NETWORKS: u32 = 1 << 15;
+pub(crate) const PREFIX: &str = "quarry-test-";
+/// Networks of four addresses in 198.18.0.0/16; 198.18.0.0/15 is set aside for tests of networks.
+const NETWORKS: u32 = 1 << 14;
 /// So many are tried until one is free.
 const TRIES: u32 = 64;
 /// The name of the rules' table.
-const TABLE: &str = "cut";
+pub(crate) const TABLE: &str = "cut";
 
 /// A network namespace. Dropping it removes it.
 pub struct Namespace {
@@ -92,14 +92,14 @@ pub fn command_in(namespace: &str, program: &Path) -> Command {
     command
 }
 
-fn remove(name: &str, link: &str) {
+pub(crate) fn remove(name: &str, link: &str) {
     // What does not exist need not be removed.
     let _link = ip(&["link", "del", link]);
     let _name = ip(&["netns", "del", name]);
 }
 
 /// What runs that were killed have left.
-fn remove_leftovers() {
+pub(crate) fn remove_leftovers() {
     let Ok(listed) = ip(&["netns", "list"]) else { return };
     for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -115,14 +115,14 @@ fn free_addresses(begin: u32) -> Result<(String, String), String> {
     let used = ip(&["-4", "-o", "addr"])?;
     let pairs = (0..TRIES).map(|n| {
         let network = begin.wrapping_add(n) % NETWORKS * 4;
-        let address = |n: u32| format!("198.{}.{}.{}", 18 + (network >> 16), (network >> 8) & 255, (network & 255) + n);
+        let address = |n: u32| format!("198.18.{}.{}", network >> 8, (network & 255) + n);
         (address(1), address(2))
     });
     let mut free = pairs.filter(|(outside, _)| !used.contains(&format!(" {outside}/")));
     free.next().ok_or_else(|| "no network for a test is free".into())
 }
 
-fn ip(args: &[&str]) -> Result<String, String> {
+pub(crate) fn ip(args: &[&str]) -> Result<String, String> {
     run(Command::new("ip").args(args))
 }
 

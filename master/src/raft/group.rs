@@ -143,7 +143,7 @@ impl Group {
     ) -> Result<Self, GroupError> {
         let (raft, state, stores, parties) = open::open(world, layout, new, belonging, &config).await?;
         let incoming = Incoming::new(world, layout);
-        let watching = watching::watch(&raft, config.advertise.clone());
+        let watching = watching::watch(&raft, config.advertise.clone(), Arc::clone(&world.clock), config.election);
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();

@@ -1,13 +1,14 @@
 //! Watching openraft: who leads, whether it failed, how far everybody is.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use openraft::{
     ServerState,
     async_runtime::{Instant as _, WatchReceiver as _},
     errors::Fatal,
-    metrics::RaftServerMetrics,
+    metrics::{RaftMetrics, RaftServerMetrics},
 };
+use quarry_env::Clock;
 use quarry_proto::v1::{self, MasterStatus};
 use quarry_types::NodeId;
 use tokio::sync::watch;
@@ -17,6 +18,12 @@ use super::{
     open::Raft,
     types::{Types, Vote},
 };
+
+/// A leader that no majority has answered for so many election timeouts leads no more: the others have another one by
+/// then, and openraft does not say so to one that they cannot tell.
+const UNHEARD_ELECTIONS: u32 = 2;
+/// It is looked at so often in that time.
+const UNHEARD_LOOKS: u32 = 6;
 
 /// What [`watch`] found out, kept up to date.
 pub(crate) struct Watching {
@@ -43,16 +50,28 @@ impl Watching {
     }
 }
 
-/// Starts to watch `raft`. The task ends with it.
-pub(crate) fn watch(raft: &Raft, advertise: Option<String>) -> Watching {
+/// Starts to watch `raft`, whose members wait for `election` without a leader. The task ends with it.
+pub(crate) fn watch(raft: &Raft, advertise: Option<String>, clock: Arc<dyn Clock>, election: Duration) -> Watching {
     let mut metrics = raft.server_metrics();
     let all = raft.metrics();
+    let unheard_max = election * UNHEARD_ELECTIONS;
     let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
     let (leader_tx, leader) = watch::channel(now);
     let (failed_tx, failed) = watch::channel(None);
     tokio::spawn(async move {
-        while metrics.changed().await.is_ok() {
-            let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
+        loop {
+            let elected = metrics.borrow_watched().state == ServerState::Leader;
+            tokio::select! {
+                biased;
+                changed = metrics.changed() => if changed.is_err() { break },
+                // Silence changes nothing that could be waited for.
+                () = clock.sleep(unheard_max / UNHEARD_LOOKS), if elected => {}
+            }
+            let alone = is_unheard(&all.borrow_watched(), unheard_max);
+            let now = match alone {
+                true => LeaderState::default(),
+                false => leader_state(&metrics.borrow_watched(), advertise.as_deref()),
+            };
             leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         }
         // openraft's task has ended. Nobody leads from here any more.
@@ -66,6 +85,13 @@ pub(crate) fn watch(raft: &Raft, advertise: Option<String>) -> Watching {
         }
     });
     Watching { leader, failed }
+}
+
+/// Whether this member was elected, and has been answered by no majority for so long. One that never was is not meant: its
+/// leadership begins with a command, which needs a majority.
+fn is_unheard(metrics: &RaftMetrics<Types>, max: Duration) -> bool {
+    let others = metrics.membership_config.voter_ids().any(|id| id != metrics.id);
+    others && metrics.state == ServerState::Leader && metrics.last_quorum_acked.is_some_and(|at| at.elapsed() > max)
 }
 
 fn leader_state(metrics: &RaftServerMetrics<Types>, advertise: Option<&str>) -> LeaderState {

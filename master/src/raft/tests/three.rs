@@ -206,6 +206,23 @@ async fn s4_what_was_acknowledged_outlives_its_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_nobody_answers_leads_no_more_until_somebody_does() {
+    let temp = tempfile::tempdir().unwrap();
+    let [first, second, third] = three(&temp).await;
+    let (second, third) = (second.stop().await, third.stop().await);
+    let leads = || first.group.leader().borrow().me_since_term.is_some();
+    until("the first notices that it is alone", async || !leads()).await;
+    assert_eq!(*first.group.leader().borrow(), LeaderState::default(), "and points nobody to itself");
+    let members = [first, Member::again(second, timing()).await];
+    until("one of two leads", async || leader(&members).is_some()).await;
+    until("it commits", async || session(&leader(&members).unwrap().group, 1).await.is_ok()).await;
+    for member in members {
+        member.stop().await;
+    }
+    drop(third);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_is_far_behind_gets_a_snapshot() {
     let temp = tempfile::tempdir().unwrap();
     let config = GroupConfig { keep_log: 0, ..timing() };

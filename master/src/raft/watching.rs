@@ -67,11 +67,10 @@ pub(crate) fn watch(raft: &Raft, advertise: Option<String>, clock: Arc<dyn Clock
                 // Silence changes nothing that could be waited for.
                 () = clock.sleep(unheard_max / UNHEARD_LOOKS), if elected => {}
             }
-            let alone = is_unheard(&all.borrow_watched(), unheard_max);
-            let now = match alone {
-                true => LeaderState::default(),
-                false => leader_state(&metrics.borrow_watched(), advertise.as_deref()),
-            };
+            // The two are not changed at once: a leader that was deposed must not pass for one that nobody answers.
+            let state = leader_state(&metrics.borrow_watched(), advertise.as_deref());
+            let alone = state.me_since_term.is_some() && is_unheard(&all.borrow_watched(), unheard_max);
+            let now = if alone { LeaderState::default() } else { state };
             leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         }
         // openraft's task has ended. Nobody leads from here any more.

@@ -22,6 +22,9 @@ use super::{
 
 /// Operations of one group, before its clients go on to new names: the checker's work grows faster than their number.
 const GROUP_OPERATIONS: u64 = 120;
+/// Some clients only read, so that nothing but a read's own answer tells them that another one leads. They pause in between,
+/// which leaves most of the load to those who change things.
+const READER_PAUSE: Duration = Duration::from_millis(10);
 /// Groups that are worked on at once.
 const GROUPS: u64 = 2;
 
@@ -90,13 +93,14 @@ pub struct Worker {
     client: Client,
     load: Arc<Load>,
     rng: ChaCha8Rng,
+    only_reads: bool,
 }
 
 impl Worker {
     pub async fn new(id: usize, masters: &str, load: &Arc<Load>, rng: ChaCha8Rng) -> Self {
         let config = ClientConfig { request_id: format!("client-{id}"), ..ClientConfig::new(masters.split(',')) };
         let client = Client::connect(World::real(Arc::new(NoKv)), config).await.expect("a client");
-        Worker { id, client, load: Arc::clone(load), rng }
+        Worker { id, client, load: Arc::clone(load), rng, only_reads: id % 3 == 2 }
     }
 
     pub async fn mkdir(&self, round: usize) {
@@ -116,6 +120,9 @@ impl Worker {
             let record = self.one(group).await;
             self.load.ended[self.id].fetch_add(1, Ordering::Relaxed);
             histories.entry(group).or_default().push(record);
+            if self.only_reads {
+                tokio::time::sleep(READER_PAUSE).await;
+            }
         }
         (self, histories)
     }
@@ -136,7 +143,7 @@ impl Worker {
         let (name, contents) = (self.rng.random_range(0..NAMES), self.load.new_value());
         let value = crc32fast::hash(&contents);
         let other = (name + self.rng.random_range(1..NAMES)) % NAMES;
-        let call = match self.rng.random_range(0..20) {
+        let call = match self.rng.random_range(if self.only_reads { 15..20 } else { 0..20 }) {
             0..5 => Call::Create { name, value },
             5..8 => Call::Put { name, value },
             8..12 => Call::Rename { from: name, to: other },

@@ -182,7 +182,7 @@ impl fmt::Display for Reason {
             Reason::NotReady => f.write_str("the leader is new: chunkservers have not reported yet"),
             Reason::Brake(why) => write!(f, "held: {why}"),
             Reason::Delay { .. } => {
-                f.write_str("delayed: one replica is missing, and its server or disk may come back")
+                f.write_str("delayed: one replica is missing or failed a check, and what is missing may come back")
             }
             Reason::Held => {
                 f.write_str("nothing is deleted before an operator lets go: the metadata is from an earlier point")
@@ -241,7 +241,7 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     }
     let until = question.since.saturating_add(policy.delay);
     let under_min = need.good < policy.min_replicas.min(need.wanted);
-    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts, need) {
+    if need.missing == 1 && !under_min && question.now < until && may_come_back(&question.facts) {
         return Err(Reason::Delay { until });
     }
     let sources = sources(&question.facts, cluster, policy);
@@ -262,17 +262,12 @@ fn copy(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) ->
     Ok(Decision::Copy { target, sources, urgent: need.missing > 0 && need.good <= 1 })
 }
 
-/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway,
-/// and not where it is here and of no use.
-fn may_come_back(facts: &ChunkFacts, need: &Need) -> bool {
-    let spoilt = facts.holders.iter().filter(|h| h.quality == Quality::Quarantined && h.health != Health::Dead);
+/// Whether what is missing may come back to stay: not where everyone who had it, as far as is known, is to be emptied anyway.
+fn may_come_back(facts: &ChunkFacts) -> bool {
     let lost = |h: &&Holder| h.quality == Quality::Good && h.health == Health::Dead && !h.dropping;
     let mut lost = facts.holders.iter().filter(lost).peekable();
     let to_stay = |h: &Holder| !matches!(h.wish, ServerWish::Draining | ServerWish::Decommissioned);
-    match lost.peek() {
-        None => spoilt.count() < need.missing as usize,
-        Some(_) => lost.any(to_stay),
-    }
+    lost.peek().is_none() || lost.any(to_stay)
 }
 
 /// Those to copy from, best first: with free copies and budget. Without a good replica, those that failed a check: their

@@ -92,18 +92,6 @@ fn only_a_chunk_that_misses_one_waits_for_its_delay() {
 }
 
 #[test]
-fn what_failed_a_check_is_replaced_without_delay() {
-    let cluster = cluster(&["a", "b", "c", "d"]);
-    let spoilt = Holder { quality: Quality::Quarantined, ..holder(2, "c") };
-    let mut ask = question(vec![holder(0, "a"), holder(1, "b"), spoilt]);
-    ask.since = NOW;
-    assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "its server is here, and nothing will come back");
-    ask.facts.wanted = 4;
-    ask.facts.holders.push(Holder { health: Health::Dead, ..holder(3, "d") });
-    assert!(matches!(next(&ask, &cluster), Decision::Copy { .. }), "it misses two");
-}
-
-#[test]
 fn nobody_waits_for_a_dead_server_that_is_to_be_emptied_anyway() {
     let cluster = cluster(&["a", "b", "c", "d"]);
     let dead = |wish| Holder { health: Health::Dead, wish, ..holder(2, "c") };

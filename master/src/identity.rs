@@ -137,14 +137,19 @@ pub(crate) struct Unfinished {
 /// Makes and locks an empty directory. A key file in it is no obstacle where `key_file` is to be there already.
 fn make(disk: &dyn Disk, dir: &Path, key_file: Option<&Path>) -> Result<Box<dyn Send + Sync>, MasterError> {
     disk.create_dir_durably(dir, sync_points::DATA_DIR).map_err(MasterError::file("create", dir))?;
-    let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
-    if let Some(found) = present.iter().find(|found| Some(found.as_path()) != key_file) {
-        return Err(refused(
-            dir,
-            format!("not empty (it holds {}); a master is made in an empty one", found.display()),
-        ));
-    }
+    refuse_filled(disk, dir, key_file)?;
     lock(disk, dir)
+}
+
+fn refuse_filled(disk: &dyn Disk, dir: &Path, key_file: Option<&Path>) -> Result<(), MasterError> {
+    let present = disk.list(dir).map_err(MasterError::file("list", dir))?;
+    match present.iter().find(|found| Some(found.as_path()) != key_file) {
+        None => Ok(()),
+        Some(found) => {
+            let why = format!("not empty (it holds {}); a master is made in an empty one", found.display());
+            Err(refused(dir, why))
+        }
+    }
 }
 
 /// Begins a data directory for a new cluster, with a new key.
@@ -168,10 +173,13 @@ pub(crate) fn begin(
     Ok(Unfinished { dir: dir.into(), key, _lock: lock })
 }
 
-/// Begins a data directory for a master that joins a cluster, whose key is there already.
-pub(crate) fn begin_joining(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<Unfinished, MasterError> {
+/// Whether a master could be made in `dir` with this key, which it reads. Changes nothing.
+pub(crate) fn look_first(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<ClusterKey, MasterError> {
     let key = read_key(disk, key_file)?;
-    adopt(disk, dir, key_file, key)
+    if disk.exists(dir).map_err(MasterError::file("look at", dir))? {
+        refuse_filled(disk, dir, Some(key_file))?;
+    }
+    Ok(key)
 }
 
 /// Begins a data directory for a cluster that exists: with its key, which may be the only thing in the directory.

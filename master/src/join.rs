@@ -35,15 +35,19 @@ const LOOK_PAUSE: Duration = Duration::from_millis(300);
 /// When the directory is not empty, the key is not the cluster's, no leader answers in time, or the disk fails. A directory
 /// that was left half-way is refused by `run` and by another `join`.
 pub async fn join(world: &World, config: &JoinConfig) -> Result<Identity, MasterError> {
-    let begun = world
-        .blocking
-        .run({
-            let (disk, config) = (world.disk.clone(), config.clone());
-            move || identity::begin_joining(&*disk, &config.data, &config.key_file)
-        })
-        .await??;
-    let (cluster, node) = number(world, begun.key(), config).await?;
-    let belonging = Belonging { cluster, key: begun.key().clone() };
+    let look = {
+        let (disk, config) = (world.disk.clone(), config.clone());
+        move || identity::look_first(&*disk, &config.data, &config.key_file)
+    };
+    let key = world.blocking.run(look).await??;
+    // Before anything is made, so that a cluster that does not answer leaves nothing behind.
+    let (cluster, node) = number(world, &key, config).await?;
+    let make = {
+        let (disk, config, key) = (world.disk.clone(), config.clone(), key.clone());
+        move || identity::adopt(&*disk, &config.data, &config.key_file, key)
+    };
+    let begun = world.blocking.run(make).await??;
+    let belonging = Belonging { cluster, key };
     let path = config.data.join(Identity::FIRST_GROUP);
     let created = Group::create_empty(world, &path, node, belonging).await;
     created.map_err(|e| MasterError::Group { path, message: e.to_string() })?;

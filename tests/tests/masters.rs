@@ -96,6 +96,7 @@ fn a_master_that_cannot_be_one_is_refused() {
     std::fs::write(cluster.path("other.key"), format!("{}\n", "ab".repeat(32))).expect("a file");
     let (code, error) = join("new", "other.key");
     assert!(code == Some(1) && error.contains("key file"), "{error}");
+    assert!(!cluster.path("new").exists(), "what was refused leaves nothing behind");
     // Nobody answers there, or one that speaks otherwise.
     let refused = cluster.quarry(&["masters", "add", "127.0.0.1:1", "--timeout", "3s"]);
     assert!(refused.code != 0 && refused.stderr.contains("127.0.0.1:1"), "{}", refused.stderr);

@@ -136,7 +136,7 @@ pub(super) async fn session_is_here(group: &Group, id: SessionId) -> bool {
     group.blocking(move || view.get(Table::Session, &keys::session(id)).unwrap().is_some()).await
 }
 
-async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !met().await {
             real().clock.sleep(Duration::from_millis(10)).await;

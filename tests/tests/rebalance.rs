@@ -215,6 +215,11 @@ fn a_dry_run_says_what_would_move_and_moves_nothing_and_what_is_stopped_stays_st
 fn balancing_that_was_asked_for_outlasts_the_leader_and_its_command_waits_for_the_end() {
     let mut cluster = uneven(18);
     cluster.set(&["repair-rate=100kB/s"]);
+    // How full the servers are is known from their beats.
+    wait::until("something to move", PATIENCE, || {
+        let plan = cluster.quarry(&["rebalance", "--dry-run", "--json"]).json();
+        if plan["moves_left"].as_u64().is_some_and(|moves| moves > 2) { Ok(()) } else { Err(plan.to_string()) }
+    });
     let masters = cluster.masters.clone();
     let waiting = thread::spawn(move || cli::run(&masters, &["rebalance", "--json"]));
     wait::until("a copy", PATIENCE, || if copies(&cluster) > 0 { Ok(()) } else { Err("none".into()) });

@@ -268,7 +268,11 @@ fn what_racks_forbid_is_not_promised_and_a_server_that_comes_ends_the_rest() {
     let done = cluster.quarry(&["rebalance", "--json"]).json();
     for rests in [done, dry_run(&cluster)] {
         assert_eq!((&rests["running"], &rests["moves_left"]), (&false.into(), &0.into()), "{rests}");
-        assert!(reason(&rests).contains("nothing more can be moved") && reason(&rests).contains("racks"), "{rests}");
+        let why = reason(&rests);
+        // Of the servers below the mean one has a replica already and one is on a used rack: which was met last depends on
+        // where the chunks lie.
+        let named = ["racks", "have replicas of the same chunks"].iter().any(|met| why.contains(met));
+        assert!(why.contains("nothing more can be moved") && named, "{rests}");
         for server in rests["servers"].as_array().expect("servers") {
             assert_eq!(server["planned_bytes"], server["used_bytes"], "{rests}");
         }

@@ -34,10 +34,9 @@ impl Service {
     }
 
     async fn described(&self, subject: NodeId) -> v1::MastersReply {
-        let group = &self.shared.group;
-        let leader = group.leader().borrow().id.map_or(0, |id| id.0);
-        let me = self.shared.node;
-        let asked = group.status().into_iter().map(|mut master| async move {
+        let (group, known) = (&self.shared.group, self.masters_known());
+        let (leader, me) = (known.leader, self.shared.node);
+        let asked = known.masters.into_iter().map(|mut master| async move {
             if master.id == me.0 || (leader == me.0 && !master.reachable) {
                 return master;
             }

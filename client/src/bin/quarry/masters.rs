@@ -39,9 +39,9 @@ pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
             (client.transfer_leader(Some(id)).await?, Some(format!("m{id} leads")))
         }
         Some(MastersVerb::StepDown) => {
-            let reply = client.transfer_leader(None).await?;
-            let leads = format!("m{} leads", reply.subject);
-            (reply, Some(leads))
+            // By its number: a call that is made again, to whoever leads by then, must not hand over once more.
+            let id = successor(&look(context, client).await?)?;
+            (client.transfer_leader(Some(id)).await?, Some(format!("m{id} leads")))
         }
     };
     tell(context, &reply, done).await
@@ -120,6 +120,14 @@ fn find(masters: &[MasterStatus], text: &str) -> Outcome<u64> {
     })
 }
 
+/// Of those that vote, answer and do not lead, the one that has most of the log.
+fn successor(reply: &MastersReply) -> Outcome<u64> {
+    let others = reply.masters.iter().filter(|m| m.id != reply.leader && m.role != LEARNER && m.reachable);
+    others.max_by_key(|m| m.last_log).map(|m| m.id).ok_or_else(|| {
+        CliError::new(ErrorCode::Conflict, "no other master that votes is reachable: nobody could take the leadership")
+    })
+}
+
 fn names(ids: &[u64]) -> String {
     ids.iter().map(|id| format!("m{id}")).collect::<Vec<_>>().join(", ")
 }
@@ -193,6 +201,15 @@ mod tests {
         for text in ["m2", "", "m", "h2:9400", "-1"] {
             assert!(find(&all, text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn whoever_steps_down_names_its_successor() {
+        let ahead = |id, last_log| MasterStatus { last_log, ..master(id, "follower", true) };
+        let all = vec![master(1, "leader", true), ahead(2, 7), ahead(3, 8), master(4, "learner", true)];
+        assert_eq!(successor(&MastersReply { masters: all, leader: 1, ..Default::default() }).unwrap(), 3);
+        let alone = vec![master(1, "leader", true), master(2, "follower", false)];
+        assert!(successor(&MastersReply { masters: alone, leader: 1, ..Default::default() }).is_err());
     }
 
     #[test]

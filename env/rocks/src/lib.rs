@@ -7,9 +7,11 @@
 //! |---|---|
 //! | `options` | how a store is tuned, and which damage it accepts after a crash |
 //! | `store` | the store |
+//! | `gaps` | where scans need not walk over what was removed |
 //! | `error` | RocksDB's errors as ours |
 
 mod error;
+mod gaps;
 mod options;
 mod store;
 

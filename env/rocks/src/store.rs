@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use quarry_env::{Batch, Kv, KvError, KvOptions, Space, SyncPoint, kv::Change, kv::Pair};
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch,
-    WriteOptions, checkpoint::Checkpoint,
+    WriteOptions,
+    checkpoint::Checkpoint,
+    perf::{PerfContext, PerfMetric},
 };
 
 use crate::{
     error::{failed, kv_error},
+    gaps::Gaps,
     options,
 };
 
@@ -23,6 +26,7 @@ const UNUSED: &str = "default";
 pub(crate) struct Store {
     path: PathBuf,
     db: DB,
+    gaps: Gaps,
 }
 
 impl Store {
@@ -37,7 +41,7 @@ impl Store {
         names.dedup();
         let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| kv_error(path, &e))?;
-        Ok(Store { path: path.to_owned(), db })
+        Ok(Store { path: path.to_owned(), db, gaps: Gaps::default() })
     }
 
     fn family(&self, space: Space) -> Result<&ColumnFamily, KvError> {
@@ -64,13 +68,26 @@ impl Kv for Store {
         if to.is_some_and(|to| to <= from) {
             return Ok(Vec::new());
         }
+        let begin = self.gaps.begin(space, from);
+        let Some(start) = begin.key.as_deref().filter(|key| to.is_none_or(|to| *key < to)) else {
+            return Ok(Vec::new());
+        };
         let mut read = ReadOptions::default();
         if let Some(to) = to {
             read.set_iterate_upper_bound(to);
         }
-        let start = IteratorMode::From(from, Direction::Forward);
+        // What this thread has walked over so far, which RocksDB counts unless it is told not to.
+        let walked = || PerfContext::default().metric(PerfMetric::InternalDeleteSkippedCount);
+        let before = walked();
+        let start = IteratorMode::From(start, Direction::Forward);
         let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
-        pairs.take(limit).map(|pair| self.pair(pair)).collect()
+        let mut pairs = pairs.take(limit).map(|pair| self.pair(pair)).peekable();
+        match pairs.peek() {
+            Some(Ok((key, _))) => self.gaps.walked(space, from, &begin, walked() - before, Some(key)),
+            None if limit > 0 => self.gaps.walked(space, from, &begin, walked() - before, to),
+            Some(Err(_)) | None => {}
+        }
+        pairs.collect()
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {
@@ -87,12 +104,12 @@ impl Kv for Store {
             };
         }
         let mut changes = WriteBatch::default();
-        for change in batch.changes {
+        for change in &batch.changes {
             match change {
-                Change::Put(space, key, value) => changes.put_cf(self.family(space)?, key, value),
-                Change::Delete(space, key) => changes.delete_cf(self.family(space)?, key),
+                Change::Put(space, key, value) => changes.put_cf(self.family(*space)?, key, value),
+                Change::Delete(space, key) => changes.delete_cf(self.family(*space)?, key),
                 Change::DeleteRange(space, from, to) if from < to => {
-                    changes.delete_range_cf(self.family(space)?, from, to);
+                    changes.delete_range_cf(self.family(*space)?, from, to);
                 }
                 // RocksDB calls an empty range an error; here it has no keys.
                 Change::DeleteRange(..) => {}
@@ -100,7 +117,8 @@ impl Kv for Store {
         }
         let mut options = WriteOptions::default();
         options.set_sync(sync.is_some());
-        self.db.write_opt(changes, &options).map_err(|e| self.error(&e))
+        let written = self.gaps.writing(&batch.changes, || self.db.write_opt(changes, &options));
+        written.map_err(|e| self.error(&e))
     }
 
     fn flush(&self, _: SyncPoint) -> Result<(), KvError> {

@@ -9,7 +9,10 @@ use std::{
 
 use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint};
 
-use rocksdb::ErrorKind;
+use rocksdb::{
+    ErrorKind,
+    perf::{PerfContext, PerfMetric},
+};
 
 use crate::Rocks;
 
@@ -233,4 +236,29 @@ fn a_full_disk_has_a_kind_of_its_own() {
     assert!(matches!(crate::error::classify(path, ErrorKind::IOError, other), KvError::Failed { .. }));
     let damage = "Corruption: No space left on device";
     assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Failed { .. }));
+}
+
+#[test]
+fn a_queue_is_not_walked_over_again_and_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let kv = open(temp.path()).unwrap();
+    let skipped = || PerfContext::default().metric(PerfMetric::InternalDeleteSkippedCount);
+    let mut walked = 0;
+    for n in 0..5000 {
+        put(&*kv, A, &format!("{n:05}"), b"job", None);
+        let before = skipped();
+        assert_eq!(kv.scan(A, b"", None, 1).unwrap()[0].0, format!("{n:05}").into_bytes());
+        walked += skipped() - before;
+        let mut batch = Batch::default();
+        batch.delete(A, format!("{n:05}"));
+        kv.write(batch, None).unwrap();
+    }
+    // Each one is walked over a hundred times before that is found worth remembering, and then once.
+    assert!(walked < 5000 * 10, "5000 keys were walked over {walked} times");
+    // What comes back is found, wherever it is.
+    for key in ["00007", "04999", "9"] {
+        put(&*kv, A, key, b"again", None);
+        assert!(keys(&*kv, A).contains(&key.to_owned()), "{key}");
+    }
+    assert_eq!(keys(&*kv, A), ["00007", "04999", "9"]);
 }

@@ -20,13 +20,18 @@ pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Re
     let due = keys::after(write.counters()?.elapsed_ms);
     let mut worked = 0;
     let more = loop {
-        let first = write.tables().scan(Table::Removed, &[], due.as_deref(), 1)?;
-        let Some((key, _)) = first.into_iter().next() else { break false };
-        if worked >= limit {
-            break true;
+        // A page at once: to look for the first one again after each would walk over all that went before it.
+        let left = (limit - worked.min(limit)).max(1) as usize;
+        let page = write.tables().scan(Table::Removed, &[], due.as_deref(), left)?;
+        if page.is_empty() || worked >= limit {
+            break !page.is_empty();
         }
-        let (_, id) = keys::read_two(&key).ok_or_else(|| bad_key(Table::Removed, &key))?;
-        worked += take_apart(write, key, InodeId(id), limit - worked)?;
+        for (key, _) in page {
+            if worked < limit {
+                let (_, id) = keys::read_two(&key).ok_or_else(|| bad_key(Table::Removed, &key))?;
+                worked += take_apart(write, key, InodeId(id), limit - worked)?;
+            }
+        }
     };
     Ok(Reply::Collected(Collected { worked, more }))
 }

@@ -62,14 +62,19 @@ pub(crate) fn follow(write: &mut Write<'_, '_>, command: &FollowWanted) -> Resul
     let limit = command.limit.clamp(1, FOLLOW_MAX);
     let (mut worked, mut chunks) = (0, Vec::new());
     let more = loop {
-        let first = write.tables().scan(Table::Wanted, &[], None, 1)?;
-        let Some((key, value)) = first.into_iter().next() else { break false };
-        if worked >= limit {
-            break true;
+        // A page at once, as the collector does.
+        let left = (limit - worked.min(limit)).max(1) as usize;
+        let page = write.tables().scan(Table::Wanted, &[], None, left)?;
+        if page.is_empty() || worked >= limit {
+            break !page.is_empty();
         }
-        let id = InodeId(keys::read_one(&key).ok_or_else(|| bad_key(Table::Wanted, &key))?);
-        let row: Wanted = decode(Table::Wanted, &key, &value)?;
-        worked += 1 + follow_file(write, id, &row, (limit - worked).min(PAGE), &mut chunks)?;
+        for (key, value) in page {
+            if worked < limit {
+                let id = InodeId(keys::read_one(&key).ok_or_else(|| bad_key(Table::Wanted, &key))?);
+                let row: Wanted = decode(Table::Wanted, &key, &value)?;
+                worked += 1 + follow_file(write, id, &row, (limit - worked).min(PAGE), &mut chunks)?;
+            }
+        }
     };
     Ok(Reply::Followed(Followed { worked, more, chunks }))
 }

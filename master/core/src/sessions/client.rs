@@ -97,8 +97,10 @@ fn acknowledge(write: &mut Write<'_, '_>, op: &OpId, session: &mut Session) -> R
     if op.acknowledged_below <= session.acknowledged_below {
         return Ok(());
     }
+    // Those below the mark so far are gone already.
+    let (from, to) = (session.acknowledged_below, op.acknowledged_below);
     session.acknowledged_below = op.acknowledged_below;
-    let (from, to) = (keys::result(op.session, 0), keys::result(op.session, op.acknowledged_below));
+    let (from, to) = (keys::result(op.session, from), keys::result(op.session, to));
     let old = write.tables().scan(Table::Result, &from, Some(&to), SESSION_RESULTS_MAX)?;
     session.results = session.results.saturating_sub(old.len() as u32);
     for (key, _) in old {

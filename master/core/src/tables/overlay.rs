@@ -2,6 +2,9 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use super::{Change, Pair, ReadTables, Table, TableError};
 
+/// Rows of the base that are looked at once, if more are hidden than asked for.
+const PAGE_MAX: usize = 1024;
+
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A write that another one covered: its table and key, and what was written there before. The outer `None`: nothing
@@ -103,9 +106,11 @@ impl ReadTables for Overlay<'_> {
         let mut written = rows.range::<[u8], _>((Bound::Included(from), upper)).peekable();
         let mut found = Vec::new();
         let mut next = from.to_vec();
+        let mut wanted = 0_usize;
         while found.len() < limit {
-            // Rows of the base may be hidden by deletions, so it can take several pages to fill one of ours.
-            let wanted = limit - found.len();
+            // Rows of the base may be hidden by deletions, so it can take several pages to fill one of ours: larger ones
+            // each time, or a page of one row behind many hidden ones would take as many scans.
+            wanted = (limit - found.len()).max(wanted.saturating_mul(2).min(PAGE_MAX));
             let page = self.base.scan(table, &next, to, wanted)?;
             let last_page = page.len() < wanted;
             if let Some((key, _)) = page.last() {

@@ -1,4 +1,14 @@
-use quarry_master_core::{command::*, query, rows::ChunkState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quarry_master_core::{
+    apply::apply,
+    command::*,
+    limits::COLLECT_MAX,
+    query,
+    reply::{Collected, Reply},
+    rows::ChunkState,
+    tables::{MemTables, Overlay, Pair, ReadTables, Table, TableError},
+};
 use quarry_types::{ChunkId, ErrorCode};
 
 use crate::world::{World, server};
@@ -117,4 +127,45 @@ fn s6_the_open_watermark_is_the_least_open_chunk() {
     assert_eq!(query::open_watermark(&world.tables).unwrap(), second);
     world.seal(second, b"abc", &[]).unwrap();
     assert_eq!(query::open_watermark(&world.tables).unwrap(), ChunkId(second.0 + 1));
+}
+
+/// Tables that count what is asked of them.
+struct Counting<'a> {
+    tables: &'a MemTables,
+    /// Calls, and rows handed out.
+    work: AtomicUsize,
+}
+
+impl ReadTables for Counting<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.work.fetch_add(1, Ordering::Relaxed);
+        self.tables.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
+        let rows = self.tables.scan(table, from, to, limit)?;
+        self.work.fetch_add(1 + rows.len(), Ordering::Relaxed);
+        Ok(rows)
+    }
+}
+
+#[test]
+fn s9_taking_apart_costs_as_much_for_each_file_however_many_there_are() {
+    let work = |files: usize| {
+        let mut world = World::new();
+        for n in 0..files {
+            let path = format!("/f{n}");
+            world.file(&path, b"abc");
+            world.remove(&path, false, true).unwrap();
+        }
+        let counting = Counting { tables: &world.tables, work: AtomicUsize::new(0) };
+        let mut overlay = Overlay::new(&counting);
+        let command = Command { wall_ms: 0, kind: Kind::CollectRemoved(CollectRemoved { limit: COLLECT_MAX }) };
+        let reply = apply(&mut overlay, world.index + 1, &command).unwrap().unwrap();
+        // Each file has one chunk: two steps.
+        assert_eq!(reply, Reply::Collected(Collected { worked: 2 * files as u32, more: false }));
+        counting.work.into_inner() / files
+    };
+    let (few, many) = (work(20), work(400));
+    assert!(many <= few + 2, "{few} rows for each of 20 files, {many} for each of 400");
 }

@@ -90,13 +90,15 @@ impl Client {
             .await
     }
 
-    /// Hands the leadership to a master, or to whoever has most of the log; the answer's subject leads.
+    /// Hands the leadership to a master; the answer's subject leads. To let any other lead, choose one of
+    /// [`Client::masters`]: only a named one makes the call safe to repeat.
     ///
     /// # Errors
+    /// [`quarry_types::ErrorCode::NotFound`] for one that is not in the group,
     /// [`quarry_types::ErrorCode::Conflict`] for one that cannot lead, [`quarry_types::ErrorCode::DeadlineExceeded`] when
     /// it did not take it, and others.
-    pub async fn transfer_leader(&self, to: Option<u64>) -> Result<v1::MastersReply, ClientError> {
-        let request = v1::TransferLeaderRequest { to: to.unwrap_or_default() };
+    pub async fn transfer_leader(&self, to: u64) -> Result<v1::MastersReply, ClientError> {
+        let request = v1::TransferLeaderRequest { to };
         self.shared
             .ask("handing over the leadership", request, |channel, request| {
                 Box::pin(async move { admin(channel).transfer_leader(request).await })

@@ -114,7 +114,7 @@ impl Admin for AdminRpc {
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::MastersReply> {
         let service = self.service.clone();
         let span = span("transfer_leader", &request);
-        let to = Some(NodeId(request.into_inner().to)).filter(|to| to.0 > 0);
+        let to = NodeId(request.into_inner().to);
         carry_through(span, async move { service.transfer_leader(to).await }).await
     }
 

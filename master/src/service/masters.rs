@@ -131,15 +131,11 @@ impl Service {
         Ok(self.described(id).await)
     }
 
-    /// Hands the leadership to `to`, or to whoever has most of the log.
-    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<v1::MastersReply, Fault> {
+    /// Hands the leadership to `to`. Made again to the new leader, it changes nothing.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<v1::MastersReply, Fault> {
         self.shared.leading()?;
         let group = &self.shared.group;
         let status = group.status();
-        let to = match to {
-            Some(to) => to,
-            None => NodeId(best_successor(&status, self.shared.node)?.id),
-        };
         let target = member(&status, to)?;
         let end = status.iter().map(|m| m.last_log).max().unwrap_or_default();
         let lag = end.saturating_sub(target.last_log);

@@ -36,12 +36,12 @@ pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
         }
         Some(MastersVerb::TransferLeader { to }) => {
             let id = find(&look(context, client).await?.masters, &to)?;
-            (client.transfer_leader(Some(id)).await?, Some(format!("m{id} leads")))
+            (client.transfer_leader(id).await?, Some(format!("m{id} leads")))
         }
         Some(MastersVerb::StepDown) => {
             // By its number: a call that is made again, to whoever leads by then, must not hand over once more.
             let id = successor(&look(context, client).await?)?;
-            (client.transfer_leader(Some(id)).await?, Some(format!("m{id} leads")))
+            (client.transfer_leader(id).await?, Some(format!("m{id} leads")))
         }
     };
     tell(context, &reply, done).await

@@ -33,6 +33,21 @@ need_packages() {
 
 need_packages
 
+# want PACKAGE…: what some tests use where it is there; they say SKIPPED without it. Only root installs it unasked.
+want() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ]; then
+        say "Installing what some tests use: ${missing[*]}"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } \
+            >&2 && return
+    fi
+    say "Tests that use these will be SKIPPED: ${missing[*]}   (sudo apt-get install ${missing[*]})"
+}
+
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
 tools="$target/tools"

@@ -12,7 +12,7 @@ use crate::{
     cli::{self, Output},
     namespace::Namespace,
     network::Network,
-    process::{Process, binary},
+    process::{Place, Process, binary},
     wait,
 };
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub namespaces: Vec<Option<(String, String)>>,
     /// Network namespaces that the masters live in, one each: their names, and the addresses that they have there.
     pub master_machines: Vec<(String, String)>,
+    /// Environment variables of single masters, by index.
+    pub env_of_masters: Vec<Vec<(String, String)>>,
 }
 
 impl Options {
@@ -69,9 +71,10 @@ impl Options {
     }
 
     /// Where a master lives, from 0.
-    fn place_of_master(&self, index: usize) -> (Option<String>, &str) {
+    fn place_of_master(&self, index: usize) -> (Place, &str) {
         let machine = self.master_machines.get(index);
-        machine.map_or((None, &self.host), |(name, address)| (Some(name.clone()), address))
+        let (namespace, host) = machine.map_or((None, &self.host), |(name, address)| (Some(name.clone()), address));
+        (Place { namespace, env: self.env_of_masters.get(index).cloned().unwrap_or_default() }, host)
     }
 }
 
@@ -91,6 +94,7 @@ impl Default for Options {
             host: "127.0.0.1".into(),
             namespaces: Vec::new(),
             master_machines: Vec::new(),
+            env_of_masters: Vec::new(),
         }
     }
 }
@@ -100,7 +104,7 @@ pub struct Server {
     process: Option<Process>,
     program: &'static str,
     args: Vec<String>,
-    namespace: Option<String>,
+    place: Place,
     log: PathBuf,
     /// `HOST:PORT`.
     pub address: String,
@@ -112,12 +116,12 @@ impl Server {
     fn start(
         program: &'static str,
         args: Vec<String>,
-        (namespace, host): (Option<String>, &str),
+        (place, host): (Place, &str),
         log: PathBuf,
         data: PathBuf,
     ) -> Self {
         let address = format!("{host}:0");
-        let mut server = Server { process: None, program, args, namespace, log, address, data };
+        let mut server = Server { process: None, program, args, place, log, address, data };
         server.restart();
         server
     }
@@ -129,7 +133,7 @@ impl Server {
     pub fn restart(&mut self) {
         let mut args = self.args.clone();
         args.extend(["--listen".into(), self.address.clone()]);
-        let (process, address) = Process::serve(self.program, &args, self.namespace.as_deref(), &self.log);
+        let (process, address) = Process::serve(self.program, &args, &self.place, &self.log);
         self.address = address;
         self.process = Some(process);
     }
@@ -232,7 +236,8 @@ impl Cluster {
                     Some((name, address)) => (Some(name), address),
                     None => (None, options.host.clone()),
                 };
-                Server::start("quarry-chunkserver", args, (namespace, &host), at(&format!("cs{i}.log")), data)
+                let place = Place { namespace, env: Vec::new() };
+                Server::start("quarry-chunkserver", args, (place, &host), at(&format!("cs{i}.log")), data)
             })
             .collect();
         let cluster = Cluster { master, others, servers, masters, dir };

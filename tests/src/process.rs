@@ -33,6 +33,15 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
+/// What a process finds around it.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// A network namespace, if not this one.
+    pub namespace: Option<String>,
+    /// More environment variables.
+    pub env: Vec<(String, String)>,
+}
+
 /// A server process. Dropping it kills the process.
 pub struct Process {
     child: Child,
@@ -43,16 +52,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `binary` with `args`, in a network namespace if one is named, appending its standard error to `log`, and
+    /// Starts `binary` with `args`, appending its standard error to `log`, and
     /// waits for the line `listening on HOST:PORT`, before which `http on HOST:PORT` may stand. Returns the address too.
     ///
     /// # Panics
     /// When it ends or stays silent; with the end of its log.
-    pub fn serve(program: &str, args: &[String], namespace: Option<&str>, log: &Path) -> (Self, String) {
+    pub fn serve(program: &str, args: &[String], place: &Place, log: &Path) -> (Self, String) {
         let errors = File::options().create(true).append(true).open(log).expect("a log file can be made");
+        let namespace = place.namespace.as_deref();
         let mut child = namespace
             .map_or_else(|| Command::new(binary(program)), |name| namespace::command_in(name, &binary(program)))
             .args(args)
+            .envs(place.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod epoch;
+pub(crate) mod level;
 pub(crate) mod lineage;
 pub(crate) mod master;
 pub(crate) mod server;

@@ -9,6 +9,7 @@
 //! | [`reply`] | what applying a command answers, and its bytes in a session's results |
 //! | [`tables`] | the sorted tables that the state lives in, and the overlay that a command writes to |
 //! | [`rows`], [`keys`] | what the tables hold, byte for byte |
+//! | [`feature`] | which commands may be applied while masters run different builds |
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
 //! | [`query`] | reads |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
@@ -27,6 +28,7 @@ mod chunks;
 mod cluster;
 pub mod command;
 pub mod detector;
+pub mod feature;
 pub mod keys;
 pub mod limits;
 mod namespace;

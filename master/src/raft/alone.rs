@@ -15,6 +15,7 @@ use openraft::{impls::BasicNode, vote::RaftLeaderId as _};
 use quarry_env::{World, clock::timeout};
 use quarry_master_core::{
     command::{BeginLineage, Command, Kind, LineageCause},
+    feature::Features,
     query,
 };
 use quarry_proto::v1;
@@ -99,16 +100,16 @@ fn prepare(world: &World, layout: &Layout, wanted: &Beginning) -> Result<(NodeId
         Origin::Checkpoint(kv) => {
             open_checkpoint(world, kv)?.checkpoint(&layout.state(&name))?;
             layout.switch_to(&name)?;
-            State::open(world, layout.clone())?
+            State::open(world, layout.clone(), Features::THIS_BUILD)?
         }
         Origin::Member(dir) => {
             let old = Layout::new(world, dir);
-            let before = State::open(world, old.clone())?;
+            let before = State::open(world, old.clone(), Features::THIS_BUILD)?;
             let log = LogStore::open(world, &old, None, in_use.clone())?;
             check_ends(&log, &before, &old)?;
             before.kv().checkpoint(&layout.state(&name))?;
             layout.switch_to(&name)?;
-            let state = State::open(world, layout.clone())?;
+            let state = State::open(world, layout.clone(), Features::THIS_BUILD)?;
             apply_all(&state, &log)?;
             highest = log.vote().map_err(|e| GroupError::io(&old.log(), e))?;
             state
@@ -185,7 +186,7 @@ fn all_members(world: &World, dir: &Path) -> Result<(Node, Vec<Node>), GroupErro
     let layout = Layout::new(world, dir);
     layout.check_created()?;
     let (_stores, in_use) = Stores::new();
-    let state = State::open(world, layout.clone())?;
+    let state = State::open(world, layout.clone(), Features::THIS_BUILD)?;
     let log = LogStore::open(world, &layout, None, in_use)?;
     check_ends(&log, &state, &layout)?;
     let failed = |e| GroupError::io(&layout.log(), e);

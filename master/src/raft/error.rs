@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use quarry_env::{KvError, blocking::JobLost};
-use quarry_master_core::tables::TableError;
+use quarry_master_core::{feature::UnknownLevel, tables::TableError};
 use quarry_proto::WireError;
 use quarry_types::ErrorCode;
 
@@ -37,6 +37,14 @@ pub enum GroupError {
         found: u64,
         /// The newest format known here.
         known: u64,
+    },
+    /// The state is of a feature level that this build does not know.
+    #[error("{path}: {unknown}")]
+    Level {
+        /// What holds it.
+        path: String,
+        /// Which, and what is known here.
+        unknown: UnknownLevel,
     },
     /// What is stored cannot be right.
     #[error("{path}: {message}. Do not start it again; restore this master from a backup or another member")]

@@ -13,7 +13,7 @@ use openraft::{
     impls::BasicNode,
 };
 use quarry_env::{Clock, World, clock::timeout};
-use quarry_master_core::{apply::Outcome, command::Command};
+use quarry_master_core::{apply::Outcome, command::Command, feature::Features};
 use quarry_proto::{WireError, v1::MasterStatus};
 use quarry_types::{ErrorCode, NodeId};
 use tokio::sync::{Semaphore, watch};
@@ -278,6 +278,11 @@ impl Group {
 
     pub(super) fn advertised(&self) -> Option<String> {
         self.inner.config.advertise.clone()
+    }
+
+    /// The feature levels that this member knows.
+    pub(crate) fn features(&self) -> Features {
+        self.inner.config.features
     }
 
     pub(super) fn permits(&self) -> &Semaphore {

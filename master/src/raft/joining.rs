@@ -6,6 +6,7 @@ use quarry_client::channel;
 use quarry_env::{World, clock::timeout};
 use quarry_master_core::{
     command::{Command, Kind, NumberMaster},
+    feature::Features,
     reply::Reply,
 };
 use quarry_proto::{WireError, signed, v1};
@@ -31,6 +32,8 @@ pub struct Introduced {
     pub last_log: u64,
     /// The index of the last entry that it has applied.
     pub applied: u64,
+    /// The feature levels that it knows; `None`: it is so old that it does not say.
+    pub features: Option<Features>,
 }
 
 /// Makes one call to the master at `address`. Cancel-safe: it may or may not have been heard.
@@ -82,15 +85,22 @@ impl Group {
         let signed = parties.sign(&v1::IntroduceRequest { parties: Some(asked.clone()) });
         let answer = call(world, address, ASK_DEADLINE, |mut c| async move { c.introduce(signed).await }).await?;
         let (reply, id) = parties.open_anyones_answer::<v1::Introduction>(&answer, &asked)?;
-        let v1::Introduction { member, term, last_log, applied, .. } = reply;
-        Ok(Introduced { id: NodeId(id), member, term, last_log, applied })
+        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, .. } = reply;
+        let said = Features { lowest: lowest_level, highest: highest_level };
+        let features = (highest_level > 0).then_some(said);
+        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features })
     }
 
     pub(super) fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let parties = self.parties();
         let (_, asked) = parties.open_to_anyone::<v1::IntroduceRequest>(signed)?;
-        let own = watching::own(self.raft());
-        Ok(parties.sign(&v1::Introduction { parties: Some(parties.answer(&asked)), ..own }))
+        let (own, features) = (watching::own(self.raft()), self.features());
+        Ok(parties.sign(&v1::Introduction {
+            parties: Some(parties.answer(&asked)),
+            lowest_level: features.lowest,
+            highest_level: features.highest,
+            ..own
+        }))
     }
 
     pub(super) async fn give_number(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {

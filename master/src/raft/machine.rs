@@ -9,9 +9,8 @@ use openraft::{
 };
 use quarry_env::World;
 use quarry_master_core::{
-    apply::{Outcome, apply},
-    command::Command,
-    tables::{Overlay, TableError},
+    apply::{Outcome, apply_entry},
+    tables::Overlay,
 };
 
 use super::{
@@ -91,11 +90,7 @@ pub(super) fn apply_entries(state: &State, mark: &Mark, entries: &[Entry]) -> Re
         for entry in entries {
             let index = entry.log_id.index;
             answers.push(match &entry.payload {
-                Payload::Normal(proposal) => {
-                    let command = Command::decode(&proposal.0)
-                        .map_err(|e| TableError(format!("log entry {index} does not decode: {e}")))?;
-                    Some(apply(&mut overlay, index, &command)?)
-                }
+                Payload::Normal(proposal) => Some(apply_entry(&mut overlay, index, &proposal.0, state.features)?),
                 Payload::Blank | Payload::Membership(_) => None,
             });
         }

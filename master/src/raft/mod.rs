@@ -35,6 +35,7 @@ mod wire;
 
 use std::time::Duration;
 
+use quarry_master_core::feature::Features;
 use quarry_types::NodeId;
 
 pub use crate::store::View;
@@ -69,6 +70,8 @@ pub struct GroupConfig {
     pub keep_log: u64,
     /// Proposals are refused when the disk has less room than this, in bytes, so that the log never fails half-way.
     pub reserve_bytes: u64,
+    /// The feature levels that this master knows. Another range than the build's is for tests.
+    pub features: Features,
     /// A proposal that has no answer after this long fails with an unknown outcome.
     pub propose_timeout: Duration,
 }
@@ -82,6 +85,7 @@ impl Default for GroupConfig {
             snapshot_every: 50_000,
             keep_log: 5_000,
             reserve_bytes: 48 << 20,
+            features: Features::THIS_BUILD,
             propose_timeout: Duration::from_secs(30),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use openraft::{Config, SnapshotPolicy};
 use quarry_env::World;
+use quarry_master_core::feature::Features;
 use tokio::sync::watch;
 
 use super::{
@@ -51,9 +52,9 @@ pub(crate) async fn open(
     belonging: Belonging,
     config: &GroupConfig,
 ) -> Result<(Raft, Arc<State>, Stores, Parties), GroupError> {
-    let (blocking_world, blocking_layout) = (world.clone(), layout.clone());
+    let (blocking_world, blocking_layout, features) = (world.clone(), layout.clone(), config.features);
     let (stores, in_use) = Stores::new();
-    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, in_use)).await??;
+    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, features, in_use)).await??;
     let (node, log, machine, state) = files;
     let config = Arc::new(raft_config(config)?);
     let parties = Parties::new(belonging, node);
@@ -64,9 +65,15 @@ pub(crate) async fn open(
 
 type Files = (u64, LogStore, Machine, Arc<State>);
 
-fn open_files(world: &World, layout: &Layout, new: Option<u64>, in_use: InUse) -> Result<Files, GroupError> {
+fn open_files(
+    world: &World,
+    layout: &Layout,
+    new: Option<u64>,
+    features: Features,
+    in_use: InUse,
+) -> Result<Files, GroupError> {
     layout.sweep_incoming()?;
-    let state = State::open(world, layout.clone())?;
+    let state = State::open(world, layout.clone(), features)?;
     let log = LogStore::open(world, layout, Some(Arc::clone(&state)), in_use.clone())?;
     if let Some(id) = new {
         log.save_node(id)?;

@@ -128,11 +128,11 @@ pub(crate) fn own(raft: &Raft) -> v1::Introduction {
     let all = raft.metrics();
     let metrics = all.borrow_watched();
     v1::Introduction {
-        parties: None,
         member: metrics.membership_config.get_node(&metrics.id).is_some(),
         term: metrics.current_term,
         last_log: metrics.last_log_index.unwrap_or_default(),
         applied: metrics.last_applied.map(|id| id.index).unwrap_or_default(),
+        ..v1::Introduction::default()
     }
 }
 
@@ -158,6 +158,7 @@ pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration)
             last_log: if me { metrics.last_log_index } else { matched }.unwrap_or_default(),
             applied: if me { metrics.last_applied.map(|id| id.index) } else { None }.unwrap_or_default(),
             reachable: me || heard.is_some_and(|ago| ago < silent_max) || metrics.current_leader == Some(*id),
+            ..MasterStatus::default()
         }
     };
     metrics.membership_config.nodes().map(member).collect()

@@ -40,6 +40,7 @@ impl Service {
         notices.extend(self::notices(&soft, &servers, &chunkservers, now));
         notices.extend(super::rebalance::off(&soft, &settings));
         notices.extend(super::masters::notices(&masters.masters));
+        notices.extend(super::masters::upgrade_notice(&masters));
         Ok(v1::StatusReply {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),

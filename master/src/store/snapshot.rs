@@ -11,7 +11,7 @@ use quarry_proto::v1;
 
 use super::{
     Layout, Mark, State,
-    state::{Open, open_checkpoint, open_kv, read_mark},
+    state::{Open, check_level, open_checkpoint, open_kv, read_mark},
 };
 use crate::{raft::GroupError, sync_points};
 
@@ -157,6 +157,7 @@ impl State {
             if read_mark(&*source, &from)?.as_ref() != snapshot.mark() {
                 return Err(GroupError::corrupt(&from, "the snapshot does not hold what its META says"));
             }
+            check_level(&*source, self.features, &from)?;
             source.checkpoint(&path)?;
         }
         let kv = open_kv(&self.world, &path)?;

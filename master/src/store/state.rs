@@ -7,7 +7,10 @@ use std::{
 
 use prost::Message;
 use quarry_env::{Batch, Kv, KvOptions, Recovery, Space, World};
-use quarry_master_core::tables::{Change, ReadTables, Table, TableError};
+use quarry_master_core::{
+    feature::{self, Features},
+    tables::{Change, ReadTables, Table, TableError},
+};
 
 use super::{Layout, Snapshot, view::KvTables};
 use crate::raft::GroupError;
@@ -64,6 +67,8 @@ pub(crate) struct Open {
 pub(crate) struct State {
     pub(crate) world: World,
     pub(crate) layout: Layout,
+    /// The feature levels that may be applied here.
+    pub(crate) features: Features,
     /// Written to while changes become visible and while an installed snapshot takes the old state's place; read by
     /// whoever must see no change half-way.
     open: RwLock<Open>,
@@ -73,7 +78,7 @@ pub(crate) struct State {
 
 impl State {
     /// Opens the state in use, or makes the first one. Sweeps up what interrupted steps left.
-    pub(crate) fn open(world: &World, layout: Layout) -> Result<Arc<Self>, GroupError> {
+    pub(crate) fn open(world: &World, layout: Layout, features: Features) -> Result<Arc<Self>, GroupError> {
         let name = match layout.current()? {
             Some(name) => name,
             None => {
@@ -86,8 +91,9 @@ impl State {
         layout.sweep_states(&name)?;
         let snapshots = Snapshot::load_all(world, &layout)?;
         let kv = open_kv(world, &layout.state(&name))?;
+        check_level(&*kv, features, &layout.state(&name))?;
         let open = RwLock::new(Open { name, kv });
-        Ok(Arc::new(State { world: world.clone(), layout, open, snapshots: Mutex::new(snapshots) }))
+        Ok(Arc::new(State { world: world.clone(), layout, features, open, snapshots: Mutex::new(snapshots) }))
     }
 
     /// Keeps the state from changing while the result lives.
@@ -166,6 +172,13 @@ pub(crate) fn open_checkpoint(world: &World, path: &Path) -> Result<Arc<dyn Kv>,
 
 pub(crate) fn read_mark(kv: &dyn Kv, path: &Path) -> Result<Option<Mark>, GroupError> {
     kv.get(APPLIED, MARK)?.map(|bytes| Mark::from_bytes(&bytes, path)).transpose()
+}
+
+/// Refuses a state of a feature level that this build does not know.
+pub(crate) fn check_level(kv: &dyn Kv, features: Features, path: &Path) -> Result<(), GroupError> {
+    let level = feature::level(&KvTables(kv))?;
+    let of_path = |unknown| GroupError::Level { path: path.display().to_string(), unknown };
+    features.check(level).map_err(of_path)
 }
 
 fn spaces() -> Vec<Space> {

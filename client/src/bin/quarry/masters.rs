@@ -43,6 +43,11 @@ pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
             let id = successor(&look(context, client).await?)?;
             (client.transfer_leader(Some(id)).await?, Some(format!("m{id} leads")))
         }
+        Some(MastersVerb::Upgrade { to }) => {
+            let reply = client.upgrade_masters(to).await?;
+            let done = format!("feature level {} is in force", reply.feature_level);
+            (reply, Some(done))
+        }
     };
     tell(context, &reply, done).await
 }
@@ -136,7 +141,7 @@ async fn tell(context: &Context, reply: &MastersReply, done: Option<String>) -> 
     let mut out = Out::new();
     if context.global.json {
         let masters: Vec<_> = reply.masters.iter().map(info::master).collect();
-        out.json(&json!({ "masters": masters })).await?;
+        out.json(&json!({ "masters": masters, "feature_level": reply.feature_level })).await?;
         return out.flush().await;
     }
     match done {
@@ -167,6 +172,11 @@ pub fn table(masters: &[MasterStatus]) -> Vec<String> {
 
 fn lines(reply: &MastersReply) -> Vec<String> {
     let mut lines = table(&reply.masters);
+    if reply.feature_level > 0 {
+        let known = reply.masters.iter().map(|m| m.highest_level).filter(|level| *level > 0).min().unwrap_or_default();
+        let more = if known > reply.feature_level { format!(", and all that answer know {known}") } else { String::new() };
+        lines.push(format!("feature level {} is in force{more}", reply.feature_level));
+    }
     let voters = reply.masters.iter().filter(|m| m.role != LEARNER);
     let (all, reachable) = (voters.clone().count(), voters.filter(|m| m.reachable).count());
     lines.push(match (reply.leader, all) {
@@ -215,7 +225,7 @@ mod tests {
     #[test]
     fn it_says_how_many_may_fail() {
         let last = |masters: Vec<MasterStatus>, leader| {
-            lines(&MastersReply { masters, leader, answered: 1, subject: 0 }).pop().unwrap()
+            lines(&MastersReply { masters, leader, answered: 1, ..Default::default() }).pop().unwrap()
         };
         let three = |third| vec![master(1, "leader", true), master(2, "follower", true), master(3, "follower", third)];
         assert_eq!(last(three(true), 1), "3 of 3 that vote answer: 1 master may fail now");

@@ -47,6 +47,15 @@ impl Counters {
 }
 
 message! {
+    /// What apply may do; absent: [`crate::feature::FIRST_LEVEL`].
+    pub struct FeatureLevel as FeatureLevelWire {
+        /// It only grows.
+        level: u32 = (uint32, tag = "1"),
+    }
+}
+record!(FeatureLevel as FeatureLevelWire);
+
+message! {
     /// How many rows there are, kept by every command that makes or removes one. Below a removed directory, files
     /// and directories count until the collector comes by.
     #[derive(Default)]

@@ -4,6 +4,7 @@
 mod alone;
 mod group;
 mod killed;
+mod levels;
 mod million;
 mod must_sync;
 mod power;

@@ -19,7 +19,7 @@ use crate::store::{Layout, State};
 fn build(world: &World, dir: &std::path::Path) -> (LogStore, Machine) {
     let layout = Layout::new(world, dir);
     layout.prepare().unwrap();
-    let state = State::open(world, layout.clone()).unwrap();
+    let state = State::open(world, layout.clone(), Features::THIS_BUILD).unwrap();
     let log = LogStore::open(world, &layout, None, Stores::new().1).unwrap();
     (log, Machine::new(world, Arc::clone(&state), Stores::new().1).unwrap())
 }

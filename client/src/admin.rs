@@ -117,6 +117,20 @@ impl Client {
             .await
     }
 
+    /// Has the masters compare what they hold. It is done when [`Client::masters`] says that so many comparisons are finished,
+    /// by the same leader.
+    ///
+    /// # Errors
+    /// When no master leads.
+    pub async fn compare_masters(&self) -> Result<u64, ClientError> {
+        self.shared
+            .ask("having the masters compare their states", v1::CompareMastersRequest {}, |channel, request| {
+                Box::pin(async move { admin(channel).compare_masters(request).await })
+            })
+            .await
+            .map(|reply| reply.comparisons)
+    }
+
     /// Ends the brake of repair: what it holds is repaired from now on. What held it; empty when nothing did.
     ///
     /// # Errors

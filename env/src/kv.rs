@@ -109,6 +109,21 @@ pub trait Kv: Send + Sync {
     /// # Errors
     /// [`KvError::Failed`]; also when `to` exists.
     fn checkpoint(&self, to: &Path) -> Result<(), KvError>;
+    /// The store as it is now, to be read while it goes on changing. Cheap to take; what is replaced meanwhile stays on the
+    /// disk until it is dropped, and so does the store: it is not closed before.
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError>;
+}
+
+/// A store as it was at one moment; see [`Kv::freeze`].
+pub trait Frozen: Send + Sync {
+    /// As [`Kv::scan`].
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError>;
 }
 
 /// What opening a store after a crash may leave out.

@@ -4,6 +4,7 @@
 //! side until the leadership ends: each looks at the replicated state and at what servers said, lets the core decide, and
 //! proposes or sends commands. None of them remembers anything that a look could not tell again.
 
+mod agreement;
 mod balance;
 mod collect;
 mod compare;
@@ -96,6 +97,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),
+        repeat(shared, "comparison of states", || agreement::step(shared, &leading)),
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
         repeat(shared, "following", || follow::step(shared, &leading)),
         repeat(shared, "balancing", || balance::step(shared, &leading)),

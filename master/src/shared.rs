@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agreement::Agreement,
     dispatch::Dispatch,
     error::{Fault, fault, job_lost, query_fault},
     locations::Locations,
@@ -109,6 +110,8 @@ pub struct Soft {
     pub verifying: Verifying,
     /// Chunks that are not as they should be.
     pub repairing: Repairing,
+    /// Whether the masters hold the same.
+    pub agreement: Agreement,
     /// How much there is in the replicated state, as it was seen last.
     pub totals: Option<Totals>,
 }
@@ -124,6 +127,7 @@ impl Soft {
             renewals: Renewals::default(),
             verifying: Verifying::default(),
             repairing: Repairing::default(),
+            agreement: Agreement::default(),
             totals: None,
         }
     }

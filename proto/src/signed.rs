@@ -66,6 +66,8 @@ between_masters! {
     SnapshotReply: "installed",
     IntroduceRequest: "introduce",
     Introduction: "introduction",
+    DigestRequest: "digest",
+    DigestReply: "digested",
 }
 
 /// Encodes and signs.

@@ -7,9 +7,11 @@
 //! |---|---|
 //! | `options` | how a store is tuned, and which damage it accepts after a crash |
 //! | `store` | the store |
+//! | `frozen` | the store as it was at one moment |
 //! | `error` | RocksDB's errors as ours |
 
 mod error;
+mod frozen;
 mod options;
 mod store;
 

@@ -1,15 +1,22 @@
 //! A store.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use quarry_env::{Batch, Kv, KvError, KvOptions, Space, SyncPoint, kv::Change, kv::Pair};
+use quarry_env::{
+    Batch, Kv, KvError, KvOptions, Space, SyncPoint,
+    kv::{Change, Frozen, Pair},
+};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch,
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, Snapshot, WriteBatch,
     WriteOptions, checkpoint::Checkpoint,
 };
 
 use crate::{
     error::{failed, kv_error},
+    frozen::Held,
     options,
 };
 
@@ -49,6 +56,35 @@ impl Store {
         kv_error(&self.path, error)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the store holds now, while the result lives.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        self.db.snapshot()
+    }
+
+    /// Reads a range with these options, which may name a snapshot of this store.
+    pub(crate) fn scan_with(
+        &self,
+        mut read: ReadOptions,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>, KvError> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(Vec::new());
+        }
+        if let Some(to) = to {
+            read.set_iterate_upper_bound(to);
+        }
+        let start = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
+        pairs.take(limit).map(|pair| self.pair(pair)).collect()
+    }
+
     fn pair(&self, pair: Result<RawPair, rocksdb::Error>) -> Result<Pair, KvError> {
         let (key, value) = pair.map_err(|e| self.error(&e))?;
         Ok((key.into_vec(), value.into_vec()))
@@ -61,16 +97,7 @@ impl Kv for Store {
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
-        if to.is_some_and(|to| to <= from) {
-            return Ok(Vec::new());
-        }
-        let mut read = ReadOptions::default();
-        if let Some(to) = to {
-            read.set_iterate_upper_bound(to);
-        }
-        let start = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
-        pairs.take(limit).map(|pair| self.pair(pair)).collect()
+        self.scan_with(ReadOptions::default(), space, from, to, limit)
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {
@@ -115,6 +142,10 @@ impl Kv for Store {
     fn checkpoint(&self, to: &Path) -> Result<(), KvError> {
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.error(&e))?;
         checkpoint.create_checkpoint(to).map_err(|e| self.error(&e))
+    }
+
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError> {
+        Ok(Box::new(Held::new(self)?))
     }
 }
 

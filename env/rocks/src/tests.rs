@@ -153,6 +153,28 @@ fn a_checkpoint_opens_as_it_was_and_refuses_to_overwrite() {
 }
 
 #[test]
+fn a_frozen_store_stays_as_it_was_and_lets_go_of_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let kv = open(&path).unwrap();
+    put(&*kv, A, "1", b"x", None);
+    put(&*kv, A, "2", b"x", None);
+    let frozen = Arc::clone(&kv).freeze().unwrap();
+    put(&*kv, A, "1", b"y", None);
+    put(&*kv, A, "3", b"x", None);
+    kv.flush(SyncPoint("test")).unwrap();
+    let rows = frozen.scan(A, b"", None, 10).unwrap();
+    assert_eq!(rows, [(b"1".to_vec(), b"x".to_vec()), (b"2".to_vec(), b"x".to_vec())]);
+    assert_eq!(frozen.scan(A, b"2", None, 10).unwrap().len(), 1);
+    assert_eq!(frozen.scan(A, b"1", Some(b"2"), 10).unwrap().len(), 1);
+    assert!(frozen.scan(Space("nowhere"), b"", None, 1).is_err());
+    drop(kv);
+    assert_eq!(frozen.scan(A, b"", None, 1).unwrap().len(), 1, "the store is open while it is read");
+    drop(frozen);
+    assert_eq!(keys(&*open(&path).unwrap(), A), ["1", "2", "3"]);
+}
+
+#[test]
 fn s11_an_unfinished_last_batch_is_a_tail() {
     let dir = tempfile::tempdir().unwrap();
     let dead = killed_store(dir.path());

@@ -5,9 +5,11 @@ use quarry_types::ErrorCode;
 pub use crate::reply::{Outcome, Refusal, Reply};
 use crate::{
     chunks, cluster,
-    command::{Command, Kind, NumberMaster},
+    command::{Command, CompareStates, Kind, NumberMaster},
     feature::{self, FIRST_LEVEL, Features, UnknownLevel},
-    keys, namespace, sessions,
+    keys, namespace,
+    reply::Comparison,
+    sessions,
     state::Write,
     tables::{Overlay, ReadTables as _, Table, TableError},
 };
@@ -25,7 +27,7 @@ pub fn apply(state: &mut Overlay<'_>, index: u64, command: &Command) -> Result<O
         return Ok(Err(Refusal::new(ErrorCode::Unavailable, message)));
     }
     let mut write = Write::new(state, command.wall_ms);
-    let outcome = run(&mut write, &command.kind);
+    let outcome = run(&mut write, index, &command.kind);
     outcome.map_err(|error| TableError(format!("applying log entry {index}: {error}")))
 }
 
@@ -68,7 +70,7 @@ pub fn apply_entry(
     Ok(outcome)
 }
 
-fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
+fn run(write: &mut Write<'_, '_>, index: u64, kind: &Kind) -> Result<Outcome, TableError> {
     match kind {
         // The session's books and the seals survive a refusal: this one takes its savepoints itself.
         Kind::Client(command) => sessions::client::run(write, command),
@@ -93,6 +95,7 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::BeginLineage(command) => write.attempt(|w| cluster::lineage::begin(w, command)),
         Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
         Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
+        Kind::CompareStates(CompareStates {}) => Ok(Ok(Reply::Comparison(Comparison { index }))),
         Kind::RaiseLevel(command) => write.attempt(|w| cluster::level::raise(w, command)),
     }
 }

@@ -19,7 +19,7 @@ pub use group::{
 };
 pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
 use prost::Message as _;
-pub use upkeep::RaiseLevel;
+pub use upkeep::{CompareStates, RaiseLevel};
 
 use crate::{
     feature::{FIRST_LEVEL, Features},
@@ -64,6 +64,13 @@ impl Command {
         Ok(needs.level.max(FIRST_LEVEL))
     }
 
+    /// Whether the bytes are of a [`Kind::CompareStates`], without decoding anything else.
+    #[must_use]
+    pub fn is_comparison(bytes: &[u8]) -> bool {
+        let peeked: Result<Peeked, _> = crate::wire::decode_versioned("Command", bytes);
+        peeked.is_ok_and(|peeked| peeked.kind.is_some_and(|kind| kind.comparison.is_some()))
+    }
+
     /// Back from the log.
     ///
     /// # Errors
@@ -81,6 +88,19 @@ struct Needs {
     level: u32,
 }
 
+/// Enough of a command to recognise a comparison; what else there is is skipped unread.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Peeked {
+    #[prost(message, optional, tag = "2")]
+    kind: Option<PeekedKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PeekedKind {
+    #[prost(message, optional, tag = "30")]
+    comparison: Option<upkeep::CompareStatesWire>,
+}
+
 impl Kind {
     /// The feature level from which on this may be applied. What a new level brings gets an arm of its own here.
     #[must_use]
@@ -95,7 +115,7 @@ impl Kind {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 31" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -140,6 +160,8 @@ choice! {
         RaiseIds(RaiseIds) = (message, tag = "21"),
         /// An operator lets deletions and aborts go that a new lineage began with holding back.
         ReleaseHold(ReleaseHold) = (message, tag = "22"),
+        /// Changes nothing: every replica hashes what it holds right after it.
+        CompareStates(CompareStates) = (message, tag = "30"),
         /// Commands of a higher feature level may be applied from now on.
         RaiseLevel(RaiseLevel) = (message, tag = "31"),
     }

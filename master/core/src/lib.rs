@@ -12,6 +12,7 @@
 //! | [`feature`] | which commands may be applied while masters run different builds |
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
 //! | [`query`] | reads |
+//! | [`agreement`] | whether all replicas hold the same |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
 //! | [`repair`] | what a chunk lacks, what is done about it, in which order and how fast |
 //! | [`balance`] | who is too full, what moves where, and which chunks are read so much that they get one more replica |
@@ -22,6 +23,7 @@
 #[macro_use]
 mod wire;
 
+pub mod agreement;
 pub mod apply;
 pub mod balance;
 mod chunks;

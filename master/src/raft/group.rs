@@ -20,8 +20,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
+    digests::{Digests, Known},
     incoming::Incoming,
-    open::{self, Raft, Stores},
+    open::{self, Opened, Raft, Stores},
     parties::Parties,
     room::Room,
     types::{Proposal, Types, Vote},
@@ -53,6 +54,7 @@ struct Inner {
     config: GroupConfig,
     raft: Raft,
     state: Arc<State>,
+    digests: Arc<Digests>,
     stores: Stores,
     watching: Watching,
     permits: Semaphore,
@@ -141,13 +143,14 @@ impl Group {
         belonging: Belonging,
         config: GroupConfig,
     ) -> Result<Self, GroupError> {
-        let (raft, state, stores, parties) = open::open(world, layout, new, belonging, &config).await?;
+        let Opened { raft, state, digests, stores, parties } =
+            open::open(world, layout, new, belonging, &config).await?;
         let incoming = Incoming::new(world, layout);
         let watching = watching::watch(&raft, config.advertise.clone(), Arc::clone(&world.clock), config.election);
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
-        let inner = Inner { world, config, raft, state, stores, watching, permits, room, parties, incoming };
+        let inner = Inner { world, config, raft, state, digests, stores, watching, permits, room, parties, incoming };
         Ok(Group { inner: Arc::new(inner) })
     }
 
@@ -252,6 +255,7 @@ impl Group {
     /// last [`View`] are dropped: they can be opened again then.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
+        inner.digests.stop();
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "the Raft task did not stop in order");
         }
@@ -283,6 +287,11 @@ impl Group {
     /// The feature levels that this member knows.
     pub(crate) fn features(&self) -> Features {
         self.inner.config.features
+    }
+
+    /// What this member held right after entry `index`, where states were compared.
+    pub(crate) fn digest(&self, index: u64) -> Known {
+        self.inner.digests.at(index)
     }
 
     pub(super) fn permits(&self) -> &Semaphore {

@@ -12,7 +12,7 @@ use quarry_master_core::{
 use quarry_proto::{WireError, signed, v1};
 use quarry_types::{ClusterId, ClusterKey, ErrorCode, NodeId, limits::GRPC_MESSAGE_BYTES};
 
-use super::{Group, network::Client, parties::refused, watching};
+use super::{Group, Node, digests::Known, network::Client, parties::refused, watching, wire};
 
 /// A master that answers at all does so within this.
 const ASK_DEADLINE: Duration = Duration::from_secs(3);
@@ -101,6 +101,18 @@ impl Group {
             highest_level: features.highest,
             ..own
         }))
+    }
+
+    /// Asks a member what it held right after entry `index`. Cancel-safe.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub(crate) async fn ask_digest(&self, member: &Node, index: u64) -> Result<Known, WireError> {
+        let (world, parties) = (self.world(), self.parties());
+        let asked = parties.request(world, member.id.0);
+        let signed = parties.sign(&v1::DigestRequest { parties: Some(asked.clone()), index });
+        let answer = call(world, &member.address, ASK_DEADLINE, |mut c| async move { c.digest(signed).await }).await?;
+        wire::digested_from(&parties.open_answer::<v1::DigestReply>(&answer, &asked)?)
     }
 
     pub(super) async fn give_number(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {

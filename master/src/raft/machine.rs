@@ -10,11 +10,13 @@ use openraft::{
 use quarry_env::World;
 use quarry_master_core::{
     apply::{Outcome, apply_entry},
+    command::Command,
     tables::Overlay,
 };
 
 use super::{
     GroupError, codec,
+    digests::Digests,
     open::InUse,
     types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types},
 };
@@ -29,6 +31,7 @@ pub(crate) struct Machine {
     state: Arc<State>,
     last: Option<LogId>,
     membership: StoredMembership,
+    digests: Arc<Digests>,
     in_use: InUse,
 }
 
@@ -36,11 +39,16 @@ type RaftSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
 
 impl Machine {
     /// Drives `state`. Blocks.
-    pub(crate) fn new(world: &World, state: Arc<State>, in_use: InUse) -> Result<Self, GroupError> {
+    pub(crate) fn new(
+        world: &World,
+        state: Arc<State>,
+        digests: Arc<Digests>,
+        in_use: InUse,
+    ) -> Result<Self, GroupError> {
         let mark = state.mark()?;
         let applied = codec::applied(mark.as_ref());
         let (last, membership) = applied.map_err(|e| GroupError::io(state.layout.dir(), e))?;
-        Ok(Machine { world: world.clone(), state, last, membership, in_use })
+        Ok(Machine { world: world.clone(), state, last, membership, digests, in_use })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -50,7 +58,28 @@ impl Machine {
         blocking(&self.world, &self.state, work).await
     }
 
-    async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    /// A comparison is the last entry of its step, so that what is hashed is the state right after it.
+    async fn apply_batch(&mut self, mut batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        while let Some(at) = batch.iter().position(|(entry, _)| is_comparison(entry)) {
+            let rest = batch.split_off(at + 1);
+            self.apply_step(std::mem::replace(&mut batch, rest)).await?;
+            self.digest().await;
+        }
+        self.apply_step(batch).await
+    }
+
+    /// Begins to hash the state as it is now, unless another one is being hashed. A failure is no reason to stop.
+    async fn digest(&self) {
+        let Some(index) = self.last.map(|last| last.index).filter(|_| !self.digests.is_busy()) else { return };
+        let state = Arc::clone(&self.state);
+        match self.world.blocking.run(move || state.kv().freeze()).await {
+            Ok(Ok(frozen)) => self.digests.begin(index, frozen, self.in_use.clone()),
+            Ok(Err(error)) => tracing::warn!(index, %error, "the state cannot be compared"),
+            Err(stopping) => tracing::debug!(index, %stopping, "the state is not compared"),
+        }
+    }
+
+    async fn apply_step(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
         let (entries, responders): (Vec<Entry>, Vec<Option<ApplyResponder<Types>>>) = batch.into_iter().unzip();
         let Some(last) = entries.last().map(|entry| entry.log_id) else { return Ok(()) };
         for entry in &entries {
@@ -69,6 +98,10 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+fn is_comparison(entry: &Entry) -> bool {
+    matches!(&entry.payload, Payload::Normal(proposal) if Command::is_comparison(&proposal.0))
 }
 
 /// Runs `work` where it may block.

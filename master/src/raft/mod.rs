@@ -11,11 +11,13 @@
 //! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
+//! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 pub(crate) mod alone;
 mod codec;
+mod digests;
 mod error;
 mod group;
 mod incoming;
@@ -39,6 +41,7 @@ use quarry_master_core::feature::Features;
 use quarry_types::NodeId;
 
 pub use crate::store::View;
+pub(crate) use digests::Known;
 pub use error::{GroupError, ProposeError};
 pub use group::Group;
 pub use joining::{Introduced, ask_number};

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     Belonging, GroupConfig, GroupError,
+    digests::Digests,
     log::LogStore,
     machine::Machine,
     network::Peers,
@@ -44,6 +45,15 @@ impl Stores {
     }
 }
 
+/// A member that has started.
+pub(crate) struct Opened {
+    pub(crate) raft: Raft,
+    pub(crate) state: Arc<State>,
+    pub(crate) digests: Arc<Digests>,
+    pub(crate) stores: Stores,
+    pub(crate) parties: Parties,
+}
+
 /// Opens the files in `layout` (those of the new member `new`, or of the one that they name) and starts the member.
 pub(crate) async fn open(
     world: &World,
@@ -51,16 +61,19 @@ pub(crate) async fn open(
     new: Option<u64>,
     belonging: Belonging,
     config: &GroupConfig,
-) -> Result<(Raft, Arc<State>, Stores, Parties), GroupError> {
+) -> Result<Opened, GroupError> {
+    let digests = Digests::new(world);
+    let of_machine = Arc::clone(&digests);
     let (blocking_world, blocking_layout, features) = (world.clone(), layout.clone(), config.features);
     let (stores, in_use) = Stores::new();
-    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, features, in_use)).await??;
+    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, features, of_machine, in_use)).await??;
     let (node, log, machine, state) = files;
     let config = Arc::new(raft_config(config)?);
     let parties = Parties::new(belonging, node);
     let peers = Peers { world: world.clone(), parties: parties.clone() };
     let raft = seeded(world, Raft::new(node, config, peers, log, machine)).await;
-    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state, stores, parties))
+    let raft = raft.map_err(|e| GroupError::Raft(e.to_string()))?;
+    Ok(Opened { raft, state, digests, stores, parties })
 }
 
 type Files = (u64, LogStore, Machine, Arc<State>);
@@ -70,6 +83,7 @@ fn open_files(
     layout: &Layout,
     new: Option<u64>,
     features: Features,
+    digests: Arc<Digests>,
     in_use: InUse,
 ) -> Result<Files, GroupError> {
     layout.sweep_incoming()?;
@@ -80,7 +94,7 @@ fn open_files(
     }
     let node = log.node()?.ok_or_else(|| GroupError::corrupt(&layout.log(), "it does not say which member it is"))?;
     check_ends(&log, &state, layout)?;
-    let machine = Machine::new(world, Arc::clone(&state), in_use)?;
+    let machine = Machine::new(world, Arc::clone(&state), digests, in_use)?;
     Ok((node, log, machine, state))
 }
 

@@ -59,6 +59,13 @@ impl RaftRpc {
         Ok(self.group.parties().sign(&v1::TransferReply { parties, ..wire::transferred(&answer) }))
     }
 
+    fn digested(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
+        let (request, asked) = self.opened::<v1::DigestRequest>(signed)?;
+        let parties = Some(self.group.parties().answer(&asked));
+        let known = wire::digested(self.group.digest(request.index));
+        Ok(self.group.parties().sign(&v1::DigestReply { parties, ..known }))
+    }
+
     async fn offer(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (offer, asked) = self.opened::<v1::SnapshotOffer>(signed)?;
         let (offered, mine) = (wire::vote_from(offer.vote)?, self.group.vote());
@@ -116,6 +123,10 @@ impl RaftService for RaftRpc {
 
     async fn introduce(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
         answered(self.group.introduce(request.get_ref()))
+    }
+
+    async fn digest(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.digested(request.get_ref()))
     }
 
     async fn join(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {

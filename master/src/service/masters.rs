@@ -3,6 +3,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use quarry_env::clock::timeout;
 use quarry_master_core::{
+    agreement::Finding,
     command::{Kind, RaiseLevel},
     feature::{self, Features},
 };
@@ -59,7 +60,36 @@ impl Service {
             master
         });
         let feature_level = self.feature_level().await.unwrap_or_default();
-        v1::MastersReply { masters: join_all(asked).await, leader, answered: me.0, subject: subject.0, feature_level }
+        let mut reply = v1::MastersReply {
+            masters: join_all(asked).await,
+            leader,
+            answered: me.0,
+            subject: subject.0,
+            feature_level,
+            ..v1::MastersReply::default()
+        };
+        self.add_agreement(&mut reply);
+        reply
+    }
+
+    /// What is known of whether they hold the same, which is on the leader.
+    fn add_agreement(&self, reply: &mut v1::MastersReply) {
+        let Some(leading) = self.shared.present() else { return };
+        let soft = leading.soft();
+        for master in &mut reply.masters {
+            let finding = soft.agreement.finding(NodeId(master.id));
+            master.agreement = finding.map(Finding::word).unwrap_or_default().into();
+        }
+        reply.comparisons = soft.agreement.finished();
+        if let Some(last) = soft.agreement.last() {
+            let ago = self.shared.now().since(last.at).as_millis();
+            (reply.compared_index, reply.compared_ms_ago) = (last.index, u64::try_from(ago).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Has the masters compare what they hold. The comparison is done when the leader has finished so many.
+    pub fn compare_masters(&self) -> Result<u64, Fault> {
+        Ok(self.shared.leading()?.soft().agreement.ask())
     }
 
     /// The feature level in force, as applied here.
@@ -244,6 +274,29 @@ pub(super) fn upgrade_notice(known: &v1::MastersReply) -> Option<String> {
     ))
 }
 
+/// What is to be said and done about masters that do not hold what the others hold.
+pub(super) fn differences(known: &v1::MastersReply) -> Vec<String> {
+    let found = |word: &str| known.masters.iter().filter(|m| m.agreement == word).collect::<Vec<_>>();
+    let at = known.compared_index;
+    let mut notices: Vec<String> = Vec::new();
+    for m in found(Finding::Differs.word()) {
+        let first = if m.id == known.leader { "`quarry masters step-down`, then " } else { "" };
+        notices.push(format!(
+            "ALARM: master m{} ({}) holds another state than the majority (compared at log entry {at}): its disk or memory is              damaged, or a build has a bug. Keep a copy of its data directory, and replace it: {first}`quarry masters remove              m{}`, stop it, empty its directory, `quarry-master join`, run it, `quarry masters add {}`",
+            m.id, m.address, m.id, m.address
+        ));
+    }
+    let disputed = found(Finding::Disputed.word());
+    if !disputed.is_empty() {
+        let who: Vec<String> = disputed.iter().map(|m| format!("m{} ({})", m.id, m.address)).collect();
+        notices.push(format!(
+            "ALARM: masters {} do not hold the same (compared at log entry {at}), and no majority says which is right. Take a              `quarry metadata backup` from each, leading in turn (`quarry masters transfer-leader`); the one whose `quarry              metadata verify` is clean stays, replace the other: `quarry masters remove`, an empty directory, `quarry-master              join`, `quarry masters add`",
+            who.join(", ")
+        ));
+    }
+    notices
+}
+
 /// What an operator should know of the group.
 pub(super) fn notices(masters: &[v1::MasterStatus]) -> Vec<String> {
     let voters: Vec<_> = masters.iter().filter(|m| m.role != LEARNER).collect();
@@ -342,6 +395,23 @@ mod tests {
         let known = |third| v1::MastersReply { masters: three(third).to_vec(), feature_level: 1, ..Default::default() };
         assert!(upgrade_notice(&known(2)).unwrap().contains("level 2"));
         assert_eq!((upgrade_notice(&known(1)), upgrade_notice(&known(0))), (None, None));
+    }
+
+    #[test]
+    fn a_master_that_differs_is_named_with_what_to_do() {
+        let with = |words: [&str; 3]| {
+            let masters = words.iter().zip(1..).map(|(word, id)| v1::MasterStatus {
+                agreement: (*word).into(),
+                ..master(id, "follower", 9, true)
+            });
+            differences(&v1::MastersReply { masters: masters.collect(), leader: 1, ..Default::default() })
+        };
+        assert_eq!(with(["agrees", "agrees", "unknown"]), Vec::<String>::new());
+        let alarm = with(["agrees", "agrees", "differs"]);
+        assert!(alarm.len() == 1 && alarm[0].contains("masters remove m3") && !alarm[0].contains("step-down"), "{alarm:?}");
+        assert!(with(["differs", "agrees", "agrees"])[0].contains("step-down"), "the leader hands over first");
+        let disputed = with(["disputed", "disputed", "unknown"]);
+        assert!(disputed.len() == 1 && disputed[0].contains("m1") && disputed[0].contains("m2"), "{disputed:?}");
     }
 
     #[test]

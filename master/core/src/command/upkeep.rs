@@ -5,3 +5,8 @@ message! {
         level: u32 = (uint32, tag = "1"),
     }
 }
+
+message! {
+    /// See [`super::Kind::CompareStates`].
+    pub struct CompareStates as CompareStatesWire {}
+}

@@ -2,6 +2,7 @@
 //! (`suite`).
 
 mod alone;
+mod digests;
 mod group;
 mod killed;
 mod levels;

@@ -19,6 +19,14 @@ pub enum KvError {
         /// What it said.
         message: String,
     },
+    /// What is stored fails its checksums, or lacks what the store had synced.
+    #[error("metadata store {path} is damaged: {message}")]
+    Damaged {
+        /// Where the store lives.
+        path: String,
+        /// What it said.
+        message: String,
+    },
     /// The disk is full. Nothing of the batch was written.
     #[error("metadata store {path}: no space left; free some room on that file system")]
     Full {
@@ -162,7 +170,7 @@ pub trait KvFactory: Send + Sync {
     /// already are kept). At most one opener at a time. The name of a new directory is the caller's to sync.
     ///
     /// # Errors
-    /// [`KvError::Failed`] also when another process holds it or its middle is corrupt.
+    /// [`KvError::Damaged`] when its middle is corrupt, [`KvError::Failed`] also when another process holds it.
     fn open(&self, path: &Path, spaces: &[Space], options: KvOptions) -> Result<Arc<dyn Kv>, KvError>;
 }
 

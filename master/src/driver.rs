@@ -13,6 +13,7 @@ mod expire;
 mod follow;
 mod health;
 mod repair;
+mod room;
 mod seals;
 
 use std::{sync::Arc, time::Duration};
@@ -97,6 +98,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),
+        repeat(shared, "room", || room::step(shared)),
         repeat(shared, "comparison of states", || agreement::step(shared, &leading)),
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
         repeat(shared, "following", || follow::step(shared, &leading)),

@@ -202,7 +202,7 @@ fn s11_a_corrupt_middle_is_not_a_tail() {
     let dead = killed_store(dir.path());
     damage_middle(&dead);
     let refused = open(&dead).err().unwrap();
-    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+    assert!(matches!(refused, KvError::Damaged { .. }), "{refused}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn s11_an_older_log_that_lost_its_end_is_not_a_tail() {
     let oldest = fs::OpenOptions::new().write(true).open(dead.join(oldest.file_name().unwrap())).unwrap();
     oldest.set_len(oldest.metadata().unwrap().len() - 300).unwrap();
     let refused = Rocks.open(&dead, &[A, B], small).err().unwrap();
-    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+    assert!(matches!(refused, KvError::Damaged { .. }), "{refused}");
 }
 
 #[test]
@@ -254,5 +254,5 @@ fn a_full_disk_has_a_kind_of_its_own() {
     let other = "IO error: While fdatasync: p/000004.log: Input/output error";
     assert!(matches!(crate::error::classify(path, ErrorKind::IOError, other), KvError::Failed { .. }));
     let damage = "Corruption: No space left on device";
-    assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Failed { .. }));
+    assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Damaged { .. }));
 }

@@ -47,16 +47,19 @@ pub enum GroupError {
         unknown: UnknownLevel,
     },
     /// What is stored cannot be right.
-    #[error("{path}: {message}. Do not start it again; restore this master from a backup or another member")]
+    #[error("{path}: {message}. {REPLACE}")]
     Corrupt {
         /// Where.
         path: String,
         /// What.
         message: String,
     },
+    /// A store is damaged.
+    #[error("{0}. {REPLACE}")]
+    Damaged(KvError),
     /// A store failed.
     #[error(transparent)]
-    Kv(#[from] KvError),
+    Kv(KvError),
     /// A row of the replicated state cannot be read.
     #[error("replicated state: {0}")]
     Table(#[from] TableError),
@@ -74,6 +77,20 @@ pub enum GroupError {
     /// Raft stopped or refused.
     #[error("Raft group: {0}; see the log above")]
     Raft(String),
+}
+
+/// What to do with a master whose files cannot be trusted any more.
+pub(crate) const REPLACE: &str = "Do not start it again on these files, and keep a copy of them. Where other masters are \
+     left, replace it: `quarry masters remove` it there, empty its data directory, `quarry-master join`, run it, `quarry \
+     masters add` it. Where it was the only one: `quarry-master restore` from a backup";
+
+impl From<KvError> for GroupError {
+    fn from(from: KvError) -> Self {
+        match from {
+            damaged @ KvError::Damaged { .. } => GroupError::Damaged(damaged),
+            other => GroupError::Kv(other),
+        }
+    }
 }
 
 impl GroupError {

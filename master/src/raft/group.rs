@@ -248,7 +248,11 @@ impl Group {
     /// Completes when the group has failed for good (its disk, usually), with the reason: the process should stop.
     /// Never completes after a [`Group::shutdown`].
     pub async fn failed(&self) -> String {
-        self.inner.watching.failed().await
+        tokio::select! {
+            biased;
+            why = self.inner.watching.failed() => why,
+            why = self.inner.state.failure() => format!("the state of this master cannot be read: {why}"),
+        }
     }
 
     /// Stops this member. Clones answer `Unavailable` from then on. The files are closed when the last clone and the
@@ -292,6 +296,11 @@ impl Group {
     /// What this member held right after entry `index`, where states were compared.
     pub(crate) fn digest(&self, index: u64) -> Known {
         self.inner.digests.at(index)
+    }
+
+    /// Whether the disk of this member has too little room for changes: another one should lead.
+    pub(crate) async fn is_short_of_room(&self) -> bool {
+        self.inner.room.is_short().await
     }
 
     pub(super) fn permits(&self) -> &Semaphore {

@@ -34,6 +34,8 @@ pub struct Introduced {
     pub applied: u64,
     /// The feature levels that it knows; `None`: it is so old that it does not say.
     pub features: Option<Features>,
+    /// Its disk has too little room for changes.
+    pub short_of_room: bool,
 }
 
 /// Makes one call to the master at `address`. Cancel-safe: it may or may not have been heard.
@@ -85,13 +87,14 @@ impl Group {
         let signed = parties.sign(&v1::IntroduceRequest { parties: Some(asked.clone()) });
         let answer = call(world, address, ASK_DEADLINE, |mut c| async move { c.introduce(signed).await }).await?;
         let (reply, id) = parties.open_anyones_answer::<v1::Introduction>(&answer, &asked)?;
-        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, .. } = reply;
+        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, short_of_room, .. } =
+            reply;
         let said = Features { lowest: lowest_level, highest: highest_level };
         let features = (highest_level > 0).then_some(said);
-        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features })
+        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features, short_of_room })
     }
 
-    pub(super) fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
+    pub(super) async fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let parties = self.parties();
         let (_, asked) = parties.open_to_anyone::<v1::IntroduceRequest>(signed)?;
         let (own, features) = (watching::own(self.raft()), self.features());
@@ -99,6 +102,7 @@ impl Group {
             parties: Some(parties.answer(&asked)),
             lowest_level: features.lowest,
             highest_level: features.highest,
+            short_of_room: self.is_short_of_room().await,
             ..own
         }))
     }

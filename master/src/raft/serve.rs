@@ -122,7 +122,7 @@ impl RaftService for RaftRpc {
     }
 
     async fn introduce(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
-        answered(self.group.introduce(request.get_ref()))
+        answered(self.group.introduce(request.get_ref()).await)
     }
 
     async fn digest(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {

@@ -347,10 +347,16 @@ fn member(status: &[v1::MasterStatus], id: NodeId) -> Result<&v1::MasterStatus, 
     })
 }
 
+/// The others that vote and answer, the one with most of the log first.
+pub fn successors(status: &[v1::MasterStatus], me: NodeId) -> Vec<&v1::MasterStatus> {
+    let mut others: Vec<_> = status.iter().filter(|m| m.id != me.0 && m.role != LEARNER && m.reachable).collect();
+    others.sort_by_key(|m| std::cmp::Reverse(m.last_log));
+    others
+}
+
 /// Of the others that vote and answer, the one that has most of the log.
 fn best_successor(status: &[v1::MasterStatus], me: NodeId) -> Result<&v1::MasterStatus, Fault> {
-    let others = status.iter().filter(|m| m.id != me.0 && m.role != LEARNER && m.reachable);
-    others.max_by_key(|m| m.last_log).ok_or_else(|| {
+    successors(status, me).into_iter().next().ok_or_else(|| {
         fault(ErrorCode::Conflict, "no other master that votes is reachable: nobody could take the leadership")
     })
 }

@@ -12,6 +12,8 @@ use quarry_master_core::{
     tables::{Change, ReadTables, Table, TableError},
 };
 
+use tokio::sync::watch;
+
 use super::{Layout, Snapshot, view::KvTables};
 use crate::raft::GroupError;
 
@@ -72,6 +74,8 @@ pub(crate) struct State {
     /// Written to while changes become visible and while an installed snapshot takes the old state's place; read by
     /// whoever must see no change half-way.
     open: RwLock<Open>,
+    /// Why reading failed, once it did.
+    failure: watch::Sender<Option<String>>,
     /// Snapshots that exist or are still read from, oldest first. Also serialises taking and installing one.
     pub(crate) snapshots: Mutex<Vec<Snapshot>>,
 }
@@ -93,13 +97,31 @@ impl State {
         let kv = open_kv(world, &layout.state(&name))?;
         check_level(&*kv, features, &layout.state(&name))?;
         let open = RwLock::new(Open { name, kv });
-        Ok(Arc::new(State { world: world.clone(), layout, features, open, snapshots: Mutex::new(snapshots) }))
+        let failure = watch::Sender::new(None);
+        Ok(Arc::new(State { world: world.clone(), layout, features, open, failure, snapshots: Mutex::new(snapshots) }))
     }
 
     /// Keeps the state from changing while the result lives.
     pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Open> {
         // A panic of another holder leaves nothing half-done in here: the batch or the switch is one step.
         self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the store could not be read.
+    pub(super) fn failed(&self, error: &TableError) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| error.to_string());
+            first
+        });
+    }
+
+    /// Completes when the store could not be read, with the reason.
+    pub(crate) async fn failure(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // The sender lives as long as this does.
+        why.unwrap_or_default()
     }
 
     /// The store in use now.

@@ -12,6 +12,7 @@ mod delete;
 mod expire;
 mod follow;
 mod health;
+mod marks;
 mod repair;
 mod room;
 mod seals;
@@ -99,6 +100,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),
         repeat(shared, "room", || room::step(shared)),
+        repeat(shared, "marks of logs", marks::Marks::new(shared).stepper()),
         repeat(shared, "comparison of states", || agreement::step(shared, &leading)),
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
         repeat(shared, "following", || follow::step(shared, &leading)),

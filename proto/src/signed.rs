@@ -68,6 +68,8 @@ between_masters! {
     Introduction: "introduction",
     DigestRequest: "digest",
     DigestReply: "digested",
+    StartedRequest: "started",
+    StartedReply: "known",
 }
 
 /// Encodes and signs.

@@ -47,14 +47,22 @@ fn masters_that_hold_the_same_agree_and_one_that_was_altered_is_named_and_replac
         cluster.put(&format!("/f{n}"), &[], b"some bytes");
     }
     let (code, shown, error) = compare(&cluster);
-    assert_eq!((code, findings(&shown)), (0, ["m1 agrees", "m2 agrees", "m3 agrees"].map(String::from).to_vec()), "{error}");
+    assert_eq!(
+        (code, findings(&shown)),
+        (0, ["m1 agrees", "m2 agrees", "m3 agrees"].map(String::from).to_vec()),
+        "{error}"
+    );
     assert!(shown["compared"]["index"].as_u64() > Some(0), "{shown}");
     assert_eq!(alarms(&cluster), [""; 0]);
     // One that cannot answer is no difference.
     let third = cluster.others[1].address.clone();
     group::at(&mut cluster, &third).kill();
     let (code, shown, error) = compare(&cluster);
-    assert_eq!((code, findings(&shown)), (0, ["m1 agrees", "m2 agrees", "m3 unknown"].map(String::from).to_vec()), "{error}");
+    assert_eq!(
+        (code, findings(&shown)),
+        (0, ["m1 agrees", "m2 agrees", "m3 unknown"].map(String::from).to_vec()),
+        "{error}"
+    );
     assert_eq!(alarms(&cluster), [""; 0]);
     alter(&cluster.others[1].data.clone());
     group::at(&mut cluster, &third).restart();
@@ -69,7 +77,11 @@ fn masters_that_hold_the_same_agree_and_one_that_was_altered_is_named_and_replac
     // The remedy, literally.
     group::replace(&mut cluster, &third);
     let (code, shown, error) = compare(&cluster);
-    assert_eq!((code, findings(&shown)), (0, ["m1 agrees", "m2 agrees", "m4 agrees"].map(String::from).to_vec()), "{error}");
+    assert_eq!(
+        (code, findings(&shown)),
+        (0, ["m1 agrees", "m2 agrees", "m4 agrees"].map(String::from).to_vec()),
+        "{error}"
+    );
     assert_eq!(alarms(&cluster), [""; 0]);
     for n in 0..5 {
         assert_eq!(cluster.quarry(&["cat", &format!("/f{n}")]).ok(), b"some bytes");

@@ -173,6 +173,9 @@ mod tests {
         hashing.row(Table::Meta, b"k", b"v");
         let digest = hashing.finish();
         let hex: String = digest.hash.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!((digest.format, digest.rows, hex.as_str()), (1, 1, "e590984dd07549e9d8c252d619b2af12e4f651535f46aca18b83cc8aab01f206"));
+        assert_eq!(
+            (digest.format, digest.rows, hex.as_str()),
+            (1, 1, "e590984dd07549e9d8c252d619b2af12e4f651535f46aca18b83cc8aab01f206")
+        );
     }
 }

@@ -38,12 +38,7 @@ pub fn apply(state: &mut Overlay<'_>, index: u64, command: &Command) -> Result<O
 /// # Errors
 /// [`TableError`], as [`apply`]; also when this build does not know the level in force, or the one that the command
 /// raises it to. Nothing was applied then, and a build that knows it can go on.
-pub fn apply_entry(
-    state: &mut Overlay<'_>,
-    index: u64,
-    bytes: &[u8],
-    known: Features,
-) -> Result<Outcome, TableError> {
+pub fn apply_entry(state: &mut Overlay<'_>, index: u64, bytes: &[u8], known: Features) -> Result<Outcome, TableError> {
     let damaged = |error| TableError(format!("log entry {index} does not decode: {error}"));
     let stop = |unknown: UnknownLevel| TableError(format!("log entry {index}: {unknown}"));
     let needed = Command::level_of(bytes).map_err(damaged)?;
@@ -53,7 +48,8 @@ pub fn apply_entry(
     known.check(in_force).map_err(stop)?;
     if needed > in_force {
         let why = format!(
-            "the command needs feature level {needed}, and level {in_force} is in force; when all masters run a release that              knows it, `quarry masters upgrade`"
+            "the command needs feature level {needed}, and level {in_force} is in force; when all masters run a release that \
+             knows it, `quarry masters upgrade`"
         );
         return Ok(Err(Refusal::new(ErrorCode::VersionMismatch, why)));
     }
@@ -96,6 +92,7 @@ fn run(write: &mut Write<'_, '_>, index: u64, kind: &Kind) -> Result<Outcome, Ta
         Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
         Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
         Kind::CompareStates(CompareStates {}) => Ok(Ok(Reply::Comparison(Comparison { index }))),
+        Kind::MarkLogs(command) => write.attempt(|w| cluster::marks::mark(w, command)),
         Kind::RaiseLevel(command) => write.attempt(|w| cluster::level::raise(w, command)),
     }
 }

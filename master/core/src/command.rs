@@ -19,7 +19,7 @@ pub use group::{
 };
 pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
 use prost::Message as _;
-pub use upkeep::{CompareStates, RaiseLevel};
+pub use upkeep::{CompareStates, LogMark, MarkLogs, RaiseLevel};
 
 use crate::{
     feature::{FIRST_LEVEL, Features},
@@ -115,7 +115,7 @@ impl Kind {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -164,5 +164,7 @@ choice! {
         CompareStates(CompareStates) = (message, tag = "30"),
         /// Commands of a higher feature level may be applied from now on.
         RaiseLevel(RaiseLevel) = (message, tag = "31"),
+        /// How far each master has acknowledged the log: what a later start of it is held against.
+        MarkLogs(MarkLogs) = (message, tag = "32"),
     }
 }

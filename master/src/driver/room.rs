@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use quarry_types::NodeId;
 
-use crate::{
-    error::Fault,
-    service::masters,
-    shared::Shared,
-};
+use crate::{error::Fault, service::masters, shared::Shared};
 
 /// When nobody could take over it is tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);

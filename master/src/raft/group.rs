@@ -17,10 +17,12 @@ use quarry_master_core::{apply::Outcome, command::Command, feature::Features};
 use quarry_proto::{WireError, v1::MasterStatus};
 use quarry_types::{ErrorCode, NodeId};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
     digests::{Digests, Known},
+    gate::Gate,
     incoming::Incoming,
     open::{self, Opened, Raft, Stores},
     parties::Parties,
@@ -60,7 +62,9 @@ struct Inner {
     permits: Semaphore,
     room: Room,
     parties: Parties,
+    gate: Gate,
     incoming: Incoming,
+    stopped: CancellationToken,
 }
 
 impl Group {
@@ -143,15 +147,34 @@ impl Group {
         belonging: Belonging,
         config: GroupConfig,
     ) -> Result<Self, GroupError> {
-        let Opened { raft, state, digests, stores, parties } =
+        let Opened { raft, state, digests, stores, parties, gate, known, last } =
             open::open(world, layout, new, belonging, &config).await?;
         let incoming = Incoming::new(world, layout);
         let watching = watching::watch(&raft, config.advertise.clone(), Arc::clone(&world.clock), config.election);
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
-        let inner = Inner { world, config, raft, state, digests, stores, watching, permits, room, parties, incoming };
-        Ok(Group { inner: Arc::new(inner) })
+        let stopped = CancellationToken::new();
+        let inner = Inner {
+            world,
+            config,
+            raft,
+            state,
+            digests,
+            stores,
+            watching,
+            permits,
+            room,
+            parties,
+            gate,
+            incoming,
+            stopped,
+        };
+        let group = Group { inner: Arc::new(inner) };
+        if group.gate().is_shut() {
+            tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().open_gate(known, last)));
+        }
+        Ok(group)
     }
 
     /// Commits and applies `command`, and returns what it answered. Concurrent proposals share one fsync.
@@ -251,6 +274,7 @@ impl Group {
         tokio::select! {
             biased;
             why = self.inner.watching.failed() => why,
+            why = self.inner.gate.refused() => why,
             why = self.inner.state.failure() => format!("the state of this master cannot be read: {why}"),
         }
     }
@@ -259,6 +283,7 @@ impl Group {
     /// last [`View`] are dropped: they can be opened again then.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
+        inner.stopped.cancel();
         inner.digests.stop();
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "the Raft task did not stop in order");
@@ -301,6 +326,23 @@ impl Group {
     /// Whether the disk of this member has too little room for changes: another one should lead.
     pub(crate) async fn is_short_of_room(&self) -> bool {
         self.inner.room.is_short().await
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.inner.stopped.clone()
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.inner.stopped.is_cancelled()
+    }
+
+    /// How far each member, by id, has acknowledged what is committed; nothing unless this one leads.
+    pub(crate) fn acknowledged(&self) -> Vec<(u64, u64)> {
+        watching::acknowledged(&self.inner.raft)
     }
 
     pub(super) fn permits(&self) -> &Semaphore {

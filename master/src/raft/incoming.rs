@@ -171,7 +171,10 @@ impl Transfer {
         }
         snapshot.verify(world).map_err(|error| {
             // A second copy of the same files would be no better.
-            wrong(&format!("it arrived as it was sent, and cannot be read: {error}; look at the disk of master m{}", self.from))
+            wrong(&format!(
+                "it arrived as it was sent, and cannot be read: {error}; look at the disk of master m{}",
+                self.from
+            ))
         })?;
         Ok(Some(snapshot))
     }

@@ -39,7 +39,7 @@ pub struct Introduced {
 }
 
 /// Makes one call to the master at `address`. Cancel-safe: it may or may not have been heard.
-async fn call<F>(
+pub(super) async fn call<F>(
     world: &World,
     address: &str,
     limit: Duration,

@@ -11,6 +11,7 @@
 //! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
+//! | `gate` | taking no part after a start before others have said what they know of this log |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
@@ -19,6 +20,7 @@ pub(crate) mod alone;
 mod codec;
 mod digests;
 mod error;
+mod gate;
 mod group;
 mod incoming;
 mod joining;

@@ -80,6 +80,7 @@ pub(super) fn append(of: &AppendEntriesRequest<Types>, bytes_max: usize) -> (v1:
         previous: of.prev_log_id.as_ref().map(log_id),
         entries,
         committed: of.leader_commit.as_ref().map(log_id),
+        address: String::new(),
     };
     (request, last)
 }

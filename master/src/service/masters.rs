@@ -121,7 +121,8 @@ impl Service {
         if !who.features.is_some_and(|known| known.knows(level)) {
             let known = who.features.map_or("none".to_owned(), |known| known.to_string());
             let why = format!(
-                "master {} at {address} knows feature level {known}, and level {level} is in force here: run the release of                  the other masters there",
+                "master {} at {address} knows feature level {known}, and level {level} is in force here: run the release of \
+                 the other masters there",
                 who.id
             );
             return Err(fault(ErrorCode::VersionMismatch, why));
@@ -242,14 +243,17 @@ fn level_for_all(masters: &[v1::MasterStatus], in_force: u32, wanted: Option<u32
     if let Some(silent) = masters.iter().find(|m| m.highest_level == 0) {
         let how = if silent.reachable { "does not say which feature levels it knows" } else { "does not answer" };
         return refused(format!(
-            "master m{} ({}) {how}, and one that does not know the new level would stop: start it with the release of the              others, or `quarry masters remove m{}`",
+            "master m{} ({}) {how}, and one that does not know the new level would stop: start it with the release of the \
+             others, or `quarry masters remove m{}`",
             silent.id, silent.address, silent.id
         ));
     }
     let highest = masters.iter().map(|m| m.highest_level).min().unwrap_or(in_force);
     let level = wanted.unwrap_or(highest.max(in_force));
     if level < in_force {
-        return refused(format!("feature level {in_force} is in force, and it never goes down: level {level} is behind"));
+        return refused(format!(
+            "feature level {in_force} is in force, and it never goes down: level {level} is behind"
+        ));
     }
     if level == in_force {
         return Ok(level);
@@ -270,7 +274,8 @@ pub(super) fn upgrade_notice(known: &v1::MastersReply) -> Option<String> {
     let in_force = known.feature_level;
     let level = level_for_all(&known.masters, in_force, None).ok().filter(|level| in_force > 0 && *level > in_force)?;
     Some(format!(
-        "all masters know feature level {level}, and level {in_force} is in force: `quarry masters upgrade` once no older          release will be started again"
+        "all masters know feature level {level}, and level {in_force} is in force: `quarry masters upgrade` once no older \
+         release will be started again"
     ))
 }
 
@@ -282,7 +287,9 @@ pub(super) fn differences(known: &v1::MastersReply) -> Vec<String> {
     for m in found(Finding::Differs.word()) {
         let first = if m.id == known.leader { "`quarry masters step-down`, then " } else { "" };
         notices.push(format!(
-            "ALARM: master m{} ({}) holds another state than the majority (compared at log entry {at}): its disk or memory is              damaged, or a build has a bug. Keep a copy of its data directory, and replace it: {first}`quarry masters remove              m{}`, stop it, empty its directory, `quarry-master join`, run it, `quarry masters add {}`",
+            "ALARM: master m{} ({}) holds another state than the majority (compared at log entry {at}): its disk or memory is \
+             damaged, or a build has a bug. Keep a copy of its data directory, and replace it: {first}`quarry masters remove \
+             m{}`, stop it, empty its directory, `quarry-master join`, run it, `quarry masters add {}`",
             m.id, m.address, m.id, m.address
         ));
     }
@@ -290,7 +297,10 @@ pub(super) fn differences(known: &v1::MastersReply) -> Vec<String> {
     if !disputed.is_empty() {
         let who: Vec<String> = disputed.iter().map(|m| format!("m{} ({})", m.id, m.address)).collect();
         notices.push(format!(
-            "ALARM: masters {} do not hold the same (compared at log entry {at}), and no majority says which is right. Take a              `quarry metadata backup` from each, leading in turn (`quarry masters transfer-leader`); the one whose `quarry              metadata verify` is clean stays, replace the other: `quarry masters remove`, an empty directory, `quarry-master              join`, `quarry masters add`",
+            "ALARM: masters {} do not hold the same (compared at log entry {at}), and no majority says which is right. Take a \
+             `quarry metadata backup` from each, leading in turn (`quarry masters transfer-leader`); the one whose `quarry \
+             metadata verify` is clean stays, replace the other: `quarry masters remove`, an empty directory, `quarry-master \
+             join`, `quarry masters add`",
             who.join(", ")
         ));
     }
@@ -406,15 +416,18 @@ mod tests {
     #[test]
     fn a_master_that_differs_is_named_with_what_to_do() {
         let with = |words: [&str; 3]| {
-            let masters = words.iter().zip(1..).map(|(word, id)| v1::MasterStatus {
-                agreement: (*word).into(),
-                ..master(id, "follower", 9, true)
-            });
+            let masters = words
+                .iter()
+                .zip(1..)
+                .map(|(word, id)| v1::MasterStatus { agreement: (*word).into(), ..master(id, "follower", 9, true) });
             differences(&v1::MastersReply { masters: masters.collect(), leader: 1, ..Default::default() })
         };
         assert_eq!(with(["agrees", "agrees", "unknown"]), Vec::<String>::new());
         let alarm = with(["agrees", "agrees", "differs"]);
-        assert!(alarm.len() == 1 && alarm[0].contains("masters remove m3") && !alarm[0].contains("step-down"), "{alarm:?}");
+        assert!(
+            alarm.len() == 1 && alarm[0].contains("masters remove m3") && !alarm[0].contains("step-down"),
+            "{alarm:?}"
+        );
         assert!(with(["differs", "agrees", "agrees"])[0].contains("step-down"), "the leader hands over first");
         let disputed = with(["disputed", "disputed", "unknown"]);
         assert!(disputed.len() == 1 && disputed[0].contains("m1") && disputed[0].contains("m2"), "{disputed:?}");

@@ -155,7 +155,8 @@ fn agreement(reply: &MastersReply) -> Option<String> {
         let ids: Vec<u64> = reply.masters.iter().filter(|m| m.agreement == word).map(|m| m.id).collect();
         (!ids.is_empty()).then(|| format!("{}: {word}", names(&ids)))
     };
-    let found: Vec<String> = ["differs", "disputed", "agrees", "unknown"].iter().filter_map(|word| named(word)).collect();
+    let found: Vec<String> =
+        ["differs", "disputed", "agrees", "unknown"].iter().filter_map(|word| named(word)).collect();
     Some(format!("states compared {ago} ago at log entry {}: {}", reply.compared_index, found.join("; ")))
 }
 
@@ -185,8 +186,8 @@ async fn tell(context: &Context, reply: &MastersReply, done: Option<String>) -> 
     let mut out = Out::new();
     if context.global.json {
         let masters: Vec<_> = reply.masters.iter().map(info::master).collect();
-        let compared = (reply.comparisons > 0)
-            .then(|| json!({ "index": reply.compared_index, "ms_ago": reply.compared_ms_ago }));
+        let compared =
+            (reply.comparisons > 0).then(|| json!({ "index": reply.compared_index, "ms_ago": reply.compared_ms_ago }));
         let shown = json!({ "masters": masters, "feature_level": reply.feature_level, "compared": compared });
         out.json(&shown).await?;
         return out.flush().await;
@@ -221,7 +222,8 @@ fn lines(reply: &MastersReply) -> Vec<String> {
     let mut lines = table(&reply.masters);
     if reply.feature_level > 0 {
         let known = reply.masters.iter().map(|m| m.highest_level).filter(|level| *level > 0).min().unwrap_or_default();
-        let more = if known > reply.feature_level { format!(", and all that answer know {known}") } else { String::new() };
+        let more =
+            if known > reply.feature_level { format!(", and all that answer know {known}") } else { String::new() };
         lines.push(format!("feature level {} is in force{more}", reply.feature_level));
     }
     lines.extend(agreement(reply));

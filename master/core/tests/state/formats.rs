@@ -129,6 +129,7 @@ fn commands() -> Vec<Kind> {
         Kind::RaiseIds(RaiseIds { chunk: ChunkId(300) }),
         Kind::ReleaseHold(ReleaseHold {}),
         Kind::CompareStates(CompareStates {}),
+        Kind::MarkLogs(MarkLogs { logs: vec![LogMark { node: NodeId(3), index: 300 }] }),
         Kind::RaiseLevel(RaiseLevel { level: 300 }),
     ]
 }
@@ -268,6 +269,7 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("counters", row(counters_with_masters)),
         ("cluster", row(Cluster { cluster: cluster(), lineage: lineage(), first_session: SessionId(300) })),
         ("hold", row(Hold { cause: LineageCause::Restored, since_ms: 99, first_chunk: ChunkId(300) })),
+        ("log-marks", row(LogMarks { logs: vec![LogMark { node: NodeId(3), index: 300 }] })),
         ("feature-level", row(FeatureLevel { level: 300 })),
     ]
 }
@@ -335,6 +337,7 @@ fn decode_all(bytes: &[u8]) {
     let _ = Wanted::decode(bytes);
     let _ = Hold::decode(bytes);
     let _ = FeatureLevel::decode(bytes);
+    let _ = LogMarks::decode(bytes);
     let _ = (Command::level_of(bytes), Command::is_comparison(bytes));
     let _ = keys::read_trash(bytes);
     let _ = (keys::read_one(bytes), keys::read_two(bytes), keys::read_entry(bytes));

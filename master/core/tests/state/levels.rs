@@ -1,7 +1,7 @@
 //! Masters of different builds in one group: a second feature level exists here only, as a wider range of known levels.
 
 use quarry_master_core::{
-    apply::{apply_entry, Outcome},
+    apply::{Outcome, apply_entry},
     command::*,
     feature::{self, Features},
     tables::{MemTables, Overlay, TableError},

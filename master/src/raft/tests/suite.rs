@@ -10,7 +10,8 @@ use openraft::{
 use quarry_env_sim::SimMachine;
 
 use super::{
-    super::digests::Digests, super::log::LogStore, super::machine::Machine, super::open::Stores, super::types::Runtime, super::types::Types, *,
+    super::digests::Digests, super::log::LogStore, super::machine::Machine, super::open::Stores, super::types::Runtime,
+    super::types::Types, *,
 };
 use crate::store::{Layout, State};
 

@@ -102,12 +102,24 @@ fn s8_s11_a_master_whose_disk_is_full_hands_over_and_comes_back_when_there_is_ro
         if out.code == 0 { Ok(()) } else { Err(out.stderr) }
     });
     assert_ne!(group::leader(&cluster), first);
-    let log = ends(&mut cluster, &first, &mut done);
-    says(&log, &[disk.at.to_str().expect("text"), "no space left", "free some room"]);
+    done.put(&cluster, 5);
+    let log = cluster.master.log();
+    let said = log.lines().find(|line| line.contains("disk of this master is full")).expect("it is said");
+    assert!(said.contains(disk.at.to_str().expect("text")) && said.contains("free some room"), "{said}");
+    // Its stores have some room set aside, so it may go on as a follower for a while; where it does not, it says why.
+    let ended = !cluster.master.process().running();
+    if ended {
+        says(&cluster.master.log(), &[disk.at.to_str().expect("text"), "no space left", "free some room"]);
+    }
     fs::remove_file(&ballast).expect("the ballast");
-    group::at(&mut cluster, &first).restart();
+    if ended {
+        cluster.master.restart();
+    }
     group::wait_whole(&cluster, 3);
     done.check(&cluster);
+    cluster.quarry(&["masters", "transfer-leader", &first]).ok();
+    done.put(&cluster, 2);
+    assert_eq!(group::leader(&cluster), first);
 }
 
 #[test]

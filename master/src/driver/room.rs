@@ -20,7 +20,9 @@ pub(super) async fn step(shared: &Shared) -> Result<bool, Fault> {
             continue;
         }
         let to = NodeId(master.id);
-        tracing::warn!(%to, "the disk of this master is full: the leadership goes to one that has room");
+        let dir = shared.group.dir();
+        tracing::warn!(%to, dir = %dir.display(), "the disk of this master is full, and the leadership goes to one that has \
+             room; free some room on that file system, and start this master again if it has stopped");
         if shared.group.transfer(to).await? {
             break;
         }

@@ -328,6 +328,11 @@ impl Group {
         self.inner.room.is_short().await
     }
 
+    /// Where this member's files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.inner.state.layout.dir()
+    }
+
     pub(super) fn gate(&self) -> &Gate {
         &self.inner.gate
     }

@@ -101,7 +101,9 @@ fn s8_s11_a_master_whose_disk_is_full_hands_over_and_comes_back_when_there_is_ro
         let out = cluster.quarry(&["--timeout", "5s", "mkdir", "-p", "/d"]);
         if out.code == 0 { Ok(()) } else { Err(out.stderr) }
     });
-    assert_ne!(group::leader(&cluster), first);
+    wait::until("another one to lead", LIMIT, || {
+        if group::leader(&cluster) == first { Err("it still leads".to_owned()) } else { Ok(()) }
+    });
     done.put(&cluster, 5);
     let log = cluster.master.log();
     let said = log.lines().find(|line| line.contains("disk of this master is full")).expect("it is said");

@@ -106,6 +106,33 @@ impl Client {
             .await
     }
 
+    /// Puts a feature level in force for good: `level`, or the highest that all masters know.
+    ///
+    /// # Errors
+    /// [`quarry_types::ErrorCode::Conflict`] while a member does not know it or does not answer, and others.
+    pub async fn upgrade_masters(&self, level: Option<u32>) -> Result<v1::MastersReply, ClientError> {
+        let request = v1::UpgradeMastersRequest { level: level.unwrap_or_default() };
+        self.shared
+            .ask("raising the feature level", request, |channel, request| {
+                Box::pin(async move { admin(channel).upgrade_masters(request).await })
+            })
+            .await
+    }
+
+    /// Has the masters compare what they hold. It is done when [`Client::masters`] says that so many comparisons are finished,
+    /// by the same leader.
+    ///
+    /// # Errors
+    /// When no master leads.
+    pub async fn compare_masters(&self) -> Result<u64, ClientError> {
+        self.shared
+            .ask("having the masters compare their states", v1::CompareMastersRequest {}, |channel, request| {
+                Box::pin(async move { admin(channel).compare_masters(request).await })
+            })
+            .await
+            .map(|reply| reply.comparisons)
+    }
+
     /// Ends the brake of repair: what it holds is repaired from now on. What held it; empty when nothing did.
     ///
     /// # Errors

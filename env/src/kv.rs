@@ -19,6 +19,14 @@ pub enum KvError {
         /// What it said.
         message: String,
     },
+    /// What is stored fails its checksums, or lacks what the store had synced.
+    #[error("metadata store {path} is damaged: {message}")]
+    Damaged {
+        /// Where the store lives.
+        path: String,
+        /// What it said.
+        message: String,
+    },
     /// The disk is full. Nothing of the batch was written.
     #[error("metadata store {path}: no space left; free some room on that file system")]
     Full {
@@ -109,6 +117,21 @@ pub trait Kv: Send + Sync {
     /// # Errors
     /// [`KvError::Failed`]; also when `to` exists.
     fn checkpoint(&self, to: &Path) -> Result<(), KvError>;
+    /// The store as it is now, to be read while it goes on changing. Cheap to take; what is replaced meanwhile stays on the
+    /// disk until it is dropped, and so does the store: it is not closed before.
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError>;
+}
+
+/// A store as it was at one moment; see [`Kv::freeze`].
+pub trait Frozen: Send + Sync {
+    /// As [`Kv::scan`].
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError>;
 }
 
 /// What opening a store after a crash may leave out.
@@ -147,7 +170,7 @@ pub trait KvFactory: Send + Sync {
     /// already are kept). At most one opener at a time. The name of a new directory is the caller's to sync.
     ///
     /// # Errors
-    /// [`KvError::Failed`] also when another process holds it or its middle is corrupt.
+    /// [`KvError::Damaged`] when its middle is corrupt, [`KvError::Failed`] also when another process holds it.
     fn open(&self, path: &Path, spaces: &[Space], options: KvOptions) -> Result<Arc<dyn Kv>, KvError>;
 }
 

@@ -4,6 +4,7 @@
 //! side until the leadership ends: each looks at the replicated state and at what servers said, lets the core decide, and
 //! proposes or sends commands. None of them remembers anything that a look could not tell again.
 
+mod agreement;
 mod balance;
 mod collect;
 mod compare;
@@ -11,7 +12,9 @@ mod delete;
 mod expire;
 mod follow;
 mod health;
+mod marks;
 mod repair;
+mod room;
 mod seals;
 
 use std::{sync::Arc, time::Duration};
@@ -96,6 +99,9 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),
+        repeat(shared, "room", || room::step(shared)),
+        repeat(shared, "marks of logs", marks::Marks::new(shared).stepper()),
+        repeat(shared, "comparison of states", || agreement::step(shared, &leading)),
         repeat(shared, "deletion", delete::Deletion::new(shared, &leading).stepper()),
         repeat(shared, "following", || follow::step(shared, &leading)),
         repeat(shared, "balancing", || balance::step(shared, &leading)),

@@ -52,6 +52,7 @@ fn samples(shared: &Shared) -> Vec<Sample> {
     if let Some(leading) = shared.present() {
         let (soft, now) = (leading.soft(), shared.now());
         all.push(Sample::gauge("epoch", "Epoch of this leadership").value(leading.leadership.epoch.0 as f64));
+        all.extend(agreement(&soft, now));
         all.extend(servers(&soft, now));
         all.extend(totals(&soft));
         all.extend(ledger(&soft, now));
@@ -71,6 +72,22 @@ fn group(shared: &Shared) -> Vec<Sample> {
         ]
     });
     [leader].into_iter().chain(of_me).collect()
+}
+
+fn agreement(soft: &Soft, now: Instant) -> Vec<Sample> {
+    let mut all = vec![
+        Sample::gauge("state_differences", "Masters whose state differed from the others' when it was compared last")
+            .value(soft.agreement.alarms().count() as f64),
+    ];
+    if let Some(last) = soft.agreement.last() {
+        let age = now.since(last.at).as_secs_f64();
+        all.push(
+            Sample::gauge("states_compared_index", "Index of the log where states were compared last")
+                .value(last.index as f64),
+        );
+        all.push(Sample::gauge("states_compared_age_seconds", "How long ago that was").value(age));
+    }
+    all
 }
 
 fn copies(shared: &Shared) -> Vec<Sample> {

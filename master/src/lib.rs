@@ -14,10 +14,11 @@
 //! | `service` | checks requests, asks the core, proposes, waits; one file an operation |
 //! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
 //! | `sync_points` | every sync by name, and what is lost without it |
-//! | `shared`, `servers`, `locations`, `orphans`, `renewals`, `repairing`, `balancing` | what a leader knows without having it in the log |
+//! | `shared`, `servers`, `locations`, `orphans`, `renewals`, `repairing`, `balancing`, `agreement` | what a leader knows without having it in the log |
 //! | `dispatch` | commands to chunkservers, and their results |
 //! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes, repairs, evens out |
 
+mod agreement;
 mod balancing;
 mod commit;
 pub mod config;

@@ -107,6 +107,7 @@ impl Master {
             copies: CopyCounts::default(),
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
             changing_settings: tokio::sync::Mutex::default(),
+            changing_members: tokio::sync::Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let driver = tokio::spawn(driver::run(shared.clone(), stopped.clone()));

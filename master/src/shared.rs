@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agreement::Agreement,
     dispatch::Dispatch,
     error::{Fault, fault, job_lost, query_fault},
     locations::Locations,
@@ -58,6 +59,8 @@ pub struct Shared {
     pub running: Mutex<RunningClock>,
     /// Held by whoever reads, changes and puts the settings as a whole: nobody else's change may fall between.
     pub changing_settings: tokio::sync::Mutex<()>,
+    /// Held by whoever lets a master in or raises the feature level, which all members must know.
+    pub changing_members: tokio::sync::Mutex<()>,
 }
 
 /// Copies for repair, drains and balancing that ended since the process started.
@@ -107,6 +110,8 @@ pub struct Soft {
     pub verifying: Verifying,
     /// Chunks that are not as they should be.
     pub repairing: Repairing,
+    /// Whether the masters hold the same.
+    pub agreement: Agreement,
     /// How much there is in the replicated state, as it was seen last.
     pub totals: Option<Totals>,
 }
@@ -122,6 +127,7 @@ impl Soft {
             renewals: Renewals::default(),
             verifying: Verifying::default(),
             repairing: Repairing::default(),
+            agreement: Agreement::default(),
             totals: None,
         }
     }

@@ -66,6 +66,10 @@ between_masters! {
     SnapshotReply: "installed",
     IntroduceRequest: "introduce",
     Introduction: "introduction",
+    DigestRequest: "digest",
+    DigestReply: "digested",
+    StartedRequest: "started",
+    StartedReply: "known",
 }
 
 /// Encodes and signs.

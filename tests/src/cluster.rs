@@ -138,6 +138,14 @@ impl Server {
         self.process = Some(process);
     }
 
+    /// The command that starts it at its address, for a start that is to fail.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary(self.program));
+        command.args(&self.args).args(["--listen", &self.address]);
+        command
+    }
+
     /// Kills it (-9).
     pub fn kill(&mut self) {
         self.process = None;

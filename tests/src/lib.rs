@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`cluster`] | a master and chunkservers as processes; kill, stop, continue, restart |
+//! | [`group`] | the masters of a cluster: who leads, replacing one |
 //! | [`process`] | one process that ends with its guard |
 //! | [`cli`] | running `quarry` and reading what it prints |
 //! | [`data`] | reproducible bytes and their checksums |
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod cluster;
 pub mod damage;
 pub mod data;
+pub mod group;
 pub mod mount;
 pub mod namespace;
 pub mod network;

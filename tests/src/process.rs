@@ -145,6 +145,34 @@ impl Process {
     }
 }
 
+/// A process that is to end by itself; killed with its guard if it does not.
+pub struct Ended(Child);
+
+impl Ended {
+    /// Watches over it.
+    #[must_use]
+    pub fn new(child: Child) -> Self {
+        Ended(child)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it still runs after `limit`; with what `said` says.
+    pub fn wait(&mut self, limit: Duration, said: impl Fn() -> String) -> ExitStatus {
+        wait::until("a process to end", limit, || {
+            self.0.try_wait().map_err(|e| e.to_string())?.ok_or_else(|| format!("it still runs: {}", said()))
+        })
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
 /// Highest resident memory of a process so far, in bytes; 0 when it is gone.
 #[must_use]
 pub fn peak_memory(pid: u32) -> u64 {

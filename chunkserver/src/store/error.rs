@@ -52,7 +52,7 @@ impl From<KvError> for StoreError {
     fn from(from: KvError) -> Self {
         let code = match from {
             KvError::Full { .. } => ErrorCode::NoSpace,
-            KvError::Failed { .. } | KvError::Absent => ErrorCode::DiskFailed,
+            KvError::Failed { .. } | KvError::Damaged { .. } | KvError::Absent => ErrorCode::DiskFailed,
         };
         StoreError::new(code, from.to_string())
     }

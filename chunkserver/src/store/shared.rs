@@ -113,7 +113,7 @@ impl Shared {
     /// with all its chunks, and only with those.
     pub(super) fn write_index(&self, dir: &Arc<Dir>, changes: Changes, sync: SyncPoint) -> Result<(), StoreError> {
         dir.index()?.write(changes, sync).map_err(|error| {
-            if matches!(error, KvError::Failed { .. } | KvError::Absent) {
+            if matches!(error, KvError::Failed { .. } | KvError::Damaged { .. } | KvError::Absent) {
                 self.fail_dir(dir, &error.to_string());
             }
             error.into()

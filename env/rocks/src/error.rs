@@ -16,6 +16,9 @@ pub(crate) fn classify(path: &Path, kind: ErrorKind, message: &str) -> KvError {
     if kind == ErrorKind::IOError && full.iter().any(|text| message.contains(text)) {
         return KvError::Full { path: path.display().to_string() };
     }
+    if kind == ErrorKind::Corruption {
+        return KvError::Damaged { path: path.display().to_string(), message: message.into() };
+    }
     failed(path, message)
 }
 

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `options` | how a store is tuned, and which damage it accepts after a crash |
 //! | `store` | the store |
+//! | `frozen` | the store as it was at one moment |
 //! | `gaps` | where scans need not walk over what was removed |
 //! | `error` | RocksDB's errors as ours |
 
 mod error;
+mod frozen;
 mod gaps;
 mod options;
 mod store;

@@ -1,10 +1,16 @@
 //! A store.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use quarry_env::{Batch, Kv, KvError, KvOptions, Space, SyncPoint, kv::Change, kv::Pair};
+use quarry_env::{
+    Batch, Kv, KvError, KvOptions, Space, SyncPoint,
+    kv::{Change, Frozen, Pair},
+};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch,
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, Snapshot, WriteBatch,
     WriteOptions,
     checkpoint::Checkpoint,
     perf::{PerfContext, PerfMetric},
@@ -12,6 +18,7 @@ use rocksdb::{
 
 use crate::{
     error::{failed, kv_error},
+    frozen::Held,
     gaps::Gaps,
     options,
 };
@@ -53,6 +60,32 @@ impl Store {
         kv_error(&self.path, error)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the store holds now, while the result lives.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        self.db.snapshot()
+    }
+
+    /// The pairs of a range, read with these options, which may name a snapshot of this store.
+    pub(crate) fn pairs(
+        &self,
+        mut read: ReadOptions,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<Pair, KvError>>, KvError> {
+        if let Some(to) = to {
+            // A range that ends before it begins is empty.
+            read.set_iterate_upper_bound(to.max(from));
+        }
+        let start = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
+        Ok(pairs.map(|pair| self.pair(pair)))
+    }
+
     fn pair(&self, pair: Result<RawPair, rocksdb::Error>) -> Result<Pair, KvError> {
         let (key, value) = pair.map_err(|e| self.error(&e))?;
         Ok((key.into_vec(), value.into_vec()))
@@ -65,23 +98,14 @@ impl Kv for Store {
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
-        if to.is_some_and(|to| to <= from) {
-            return Ok(Vec::new());
-        }
         let begin = self.gaps.begin(space, from);
-        let Some(start) = begin.key.as_deref().filter(|key| to.is_none_or(|to| *key < to)) else {
+        let Some(start) = begin.key.as_deref().filter(|start| to.is_none_or(|to| *start < to)) else {
             return Ok(Vec::new());
         };
-        let mut read = ReadOptions::default();
-        if let Some(to) = to {
-            read.set_iterate_upper_bound(to);
-        }
         // What this thread has walked over so far, which RocksDB counts unless it is told not to.
         let walked = || PerfContext::default().metric(PerfMetric::InternalDeleteSkippedCount);
         let before = walked();
-        let start = IteratorMode::From(start, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
-        let mut pairs = pairs.take(limit).map(|pair| self.pair(pair)).peekable();
+        let mut pairs = self.pairs(ReadOptions::default(), space, start, to)?.take(limit).peekable();
         match pairs.peek() {
             Some(Ok((key, _))) => self.gaps.walked(space, from, &begin, walked() - before, Some(key)),
             None if limit > 0 => self.gaps.walked(space, from, &begin, walked() - before, to),
@@ -133,6 +157,10 @@ impl Kv for Store {
     fn checkpoint(&self, to: &Path) -> Result<(), KvError> {
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.error(&e))?;
         checkpoint.create_checkpoint(to).map_err(|e| self.error(&e))
+    }
+
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError> {
+        Ok(Box::new(Held::new(self)?))
     }
 }
 

@@ -156,6 +156,28 @@ fn a_checkpoint_opens_as_it_was_and_refuses_to_overwrite() {
 }
 
 #[test]
+fn a_frozen_store_stays_as_it_was_and_lets_go_of_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let kv = open(&path).unwrap();
+    put(&*kv, A, "1", b"x", None);
+    put(&*kv, A, "2", b"x", None);
+    let frozen = Arc::clone(&kv).freeze().unwrap();
+    put(&*kv, A, "1", b"y", None);
+    put(&*kv, A, "3", b"x", None);
+    kv.flush(SyncPoint("test")).unwrap();
+    let rows = frozen.scan(A, b"", None, 10).unwrap();
+    assert_eq!(rows, [(b"1".to_vec(), b"x".to_vec()), (b"2".to_vec(), b"x".to_vec())]);
+    assert_eq!(frozen.scan(A, b"2", None, 10).unwrap().len(), 1);
+    assert_eq!(frozen.scan(A, b"1", Some(b"2"), 10).unwrap().len(), 1);
+    assert!(frozen.scan(Space("nowhere"), b"", None, 1).is_err());
+    drop(kv);
+    assert_eq!(frozen.scan(A, b"", None, 1).unwrap().len(), 1, "the store is open while it is read");
+    drop(frozen);
+    assert_eq!(keys(&*open(&path).unwrap(), A), ["1", "2", "3"]);
+}
+
+#[test]
 fn s11_an_unfinished_last_batch_is_a_tail() {
     let dir = tempfile::tempdir().unwrap();
     let dead = killed_store(dir.path());
@@ -183,7 +205,7 @@ fn s11_a_corrupt_middle_is_not_a_tail() {
     let dead = killed_store(dir.path());
     damage_middle(&dead);
     let refused = open(&dead).err().unwrap();
-    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+    assert!(matches!(refused, KvError::Damaged { .. }), "{refused}");
 }
 
 #[test]
@@ -224,7 +246,7 @@ fn s11_an_older_log_that_lost_its_end_is_not_a_tail() {
     let oldest = fs::OpenOptions::new().write(true).open(dead.join(oldest.file_name().unwrap())).unwrap();
     oldest.set_len(oldest.metadata().unwrap().len() - 300).unwrap();
     let refused = Rocks.open(&dead, &[A, B], small).err().unwrap();
-    assert!(matches!(refused, KvError::Failed { .. }), "{refused}");
+    assert!(matches!(refused, KvError::Damaged { .. }), "{refused}");
 }
 
 #[test]
@@ -235,7 +257,7 @@ fn a_full_disk_has_a_kind_of_its_own() {
     let other = "IO error: While fdatasync: p/000004.log: Input/output error";
     assert!(matches!(crate::error::classify(path, ErrorKind::IOError, other), KvError::Failed { .. }));
     let damage = "Corruption: No space left on device";
-    assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Failed { .. }));
+    assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Damaged { .. }));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::{
 
 use quarry_env::{
     Batch, Disk, DiskFile, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint,
-    kv::{Change, Pair},
+    kv::{Change, Frozen, Pair},
 };
 
 use crate::SimDisk;
@@ -163,13 +163,7 @@ impl Kv for SimKv {
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
-        if to.is_some_and(|to| to <= from) {
-            return Ok(Vec::new());
-        }
-        let inner = self.inner()?;
-        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let pairs = inner.map(&self.path, space)?.range::<[u8], _>(range);
-        Ok(pairs.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        scan(&self.inner()?.maps, &self.path, space, from, to, limit)
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {
@@ -212,6 +206,39 @@ impl Kv for SimKv {
         }
         log::create(&*self.disk, to, &inner.maps).map_err(|e| io_failed(to, &e))
     }
+
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError> {
+        let maps = self.inner()?.maps.clone();
+        Ok(Box::new(Copied { path: self.path.clone(), maps }))
+    }
+}
+
+/// A copy of all rows.
+struct Copied {
+    path: PathBuf,
+    maps: Maps,
+}
+
+impl Frozen for Copied {
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
+        scan(&self.maps, &self.path, space, from, to, limit)
+    }
+}
+
+fn scan(
+    maps: &Maps,
+    path: &Path,
+    space: Space,
+    from: &[u8],
+    to: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Pair>, KvError> {
+    if to.is_some_and(|to| to <= from) {
+        return Ok(Vec::new());
+    }
+    let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+    let rows = maps.get(space.0).ok_or_else(|| failed(path, format!("space {} was not opened", space.0)))?;
+    Ok(rows.range::<[u8], _>(range).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use quarry_types::ErrorCode;
 pub use crate::reply::{Outcome, Refusal, Reply};
 use crate::{
     chunks, cluster,
-    command::{Command, Kind, NumberMaster},
-    keys, namespace, sessions,
+    command::{Command, CompareStates, Kind, NumberMaster},
+    feature::{self, FIRST_LEVEL, Features, UnknownLevel},
+    keys, namespace,
+    reply::Comparison,
+    sessions,
     state::Write,
     tables::{Overlay, ReadTables as _, Table, TableError},
 };
@@ -24,11 +27,46 @@ pub fn apply(state: &mut Overlay<'_>, index: u64, command: &Command) -> Result<O
         return Ok(Err(Refusal::new(ErrorCode::Unavailable, message)));
     }
     let mut write = Write::new(state, command.wall_ms);
-    let outcome = run(&mut write, &command.kind);
+    let outcome = run(&mut write, index, &command.kind);
     outcome.map_err(|error| TableError(format!("applying log entry {index}: {error}")))
 }
 
-fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
+/// Decodes and applies the command that is the log's entry `index`, on a replica whose build knows the feature levels
+/// `known`. A command that needs more than the level in force is refused by every replica in the same way, whether its
+/// build knows that level or not.
+///
+/// # Errors
+/// [`TableError`], as [`apply`]; also when this build does not know the level in force, or the one that the command
+/// raises it to. Nothing was applied then, and a build that knows it can go on.
+pub fn apply_entry(state: &mut Overlay<'_>, index: u64, bytes: &[u8], known: Features) -> Result<Outcome, TableError> {
+    let damaged = |error| TableError(format!("log entry {index} does not decode: {error}"));
+    let stop = |unknown: UnknownLevel| TableError(format!("log entry {index}: {unknown}"));
+    let needed = Command::level_of(bytes).map_err(damaged)?;
+    let created = state.get(Table::Meta, keys::CLUSTER)?.is_some();
+    // A new cluster is of the level of the command that makes it.
+    let in_force = if created { feature::level(state)? } else { needed };
+    known.check(in_force).map_err(stop)?;
+    if needed > in_force {
+        let why = format!(
+            "the command needs feature level {needed}, and level {in_force} is in force; when all masters run a release that \
+             knows it, `quarry masters upgrade`"
+        );
+        return Ok(Err(Refusal::new(ErrorCode::VersionMismatch, why)));
+    }
+    let command = Command::decode(bytes).map_err(damaged)?;
+    if let Kind::RaiseLevel(raise) = &command.kind
+        && raise.level > in_force
+    {
+        known.check(raise.level).map_err(stop)?;
+    }
+    let outcome = apply(state, index, &command)?;
+    if !created && outcome.is_ok() && in_force > FIRST_LEVEL {
+        cluster::level::set(&mut Write::new(state, command.wall_ms), in_force);
+    }
+    Ok(outcome)
+}
+
+fn run(write: &mut Write<'_, '_>, index: u64, kind: &Kind) -> Result<Outcome, TableError> {
     match kind {
         // The session's books and the seals survive a refusal: this one takes its savepoints itself.
         Kind::Client(command) => sessions::client::run(write, command),
@@ -53,5 +91,8 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::BeginLineage(command) => write.attempt(|w| cluster::lineage::begin(w, command)),
         Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
         Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
+        Kind::CompareStates(CompareStates {}) => Ok(Ok(Reply::Comparison(Comparison { index }))),
+        Kind::MarkLogs(command) => write.attempt(|w| cluster::marks::mark(w, command)),
+        Kind::RaiseLevel(command) => write.attempt(|w| cluster::level::raise(w, command)),
     }
 }

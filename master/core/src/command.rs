@@ -6,6 +6,7 @@
 mod client;
 mod group;
 mod history;
+mod upkeep;
 
 pub use client::{
     Abort, AddChunk, ChunkRef, ClientCommand, Complete, Create, CreateMode, Mkdir, Mutation, OpId, OpenAppend, Remove,
@@ -17,8 +18,13 @@ pub use group::{
     ServerWish, SetServer, Settings, Tick, TrustServer,
 };
 pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
+use prost::Message as _;
+pub use upkeep::{CompareStates, LogMark, MarkLogs, RaiseLevel};
 
-use crate::wire::DecodeError;
+use crate::{
+    feature::{FIRST_LEVEL, Features},
+    wire::DecodeError,
+};
 
 message! {
     /// One entry of the log.
@@ -35,7 +41,34 @@ impl Command {
     /// The bytes in the log.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        crate::wire::Record::encode(self)
+        self.encode_at(self.kind.level())
+    }
+
+    /// The bytes of a command that needs `level`. [`Command::encode`] knows which one its kind needs; this is for tests
+    /// of levels that no kind needs yet.
+    #[must_use]
+    pub fn encode_at(&self, level: u32) -> Vec<u8> {
+        let mut bytes = crate::wire::Record::encode(self);
+        let level = if level > FIRST_LEVEL { level } else { 0 };
+        // Protobuf messages behind one another are one message: this adds the field, and no byte for the first level.
+        bytes.extend(Needs { level }.encode_to_vec());
+        bytes
+    }
+
+    /// The feature level that a command needs, also of a command of a kind that this build does not know.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are damaged.
+    pub fn level_of(bytes: &[u8]) -> Result<u32, DecodeError> {
+        let needs: Needs = crate::wire::decode_versioned("Command", bytes)?;
+        Ok(needs.level.max(FIRST_LEVEL))
+    }
+
+    /// Whether the bytes are of a [`Kind::CompareStates`], without decoding anything else.
+    #[must_use]
+    pub fn is_comparison(bytes: &[u8]) -> bool {
+        let peeked: Result<Peeked, _> = crate::wire::decode_versioned("Command", bytes);
+        peeked.is_ok_and(|peeked| peeked.kind.is_some_and(|kind| kind.comparison.is_some()))
     }
 
     /// Back from the log.
@@ -47,9 +80,42 @@ impl Command {
     }
 }
 
+/// What of a command every build can read. Its tag is one of [`CommandWire`]'s.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Needs {
+    /// The feature level; 0: the first.
+    #[prost(uint32, tag = "3")]
+    level: u32,
+}
+
+/// Enough of a command to recognise a comparison; what else there is is skipped unread.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Peeked {
+    #[prost(message, optional, tag = "2")]
+    kind: Option<PeekedKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PeekedKind {
+    #[prost(message, optional, tag = "30")]
+    comparison: Option<upkeep::CompareStatesWire>,
+}
+
+impl Kind {
+    /// The feature level from which on this may be applied. What a new level brings gets an arm of its own here.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match self {
+            // Nobody is there yet who would not know: a new cluster begins with all that its maker knows.
+            Kind::CreateCluster(_) => Features::THIS_BUILD.highest,
+            _ => FIRST_LEVEL,
+        }
+    }
+}
+
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -94,5 +160,11 @@ choice! {
         RaiseIds(RaiseIds) = (message, tag = "21"),
         /// An operator lets deletions and aborts go that a new lineage began with holding back.
         ReleaseHold(ReleaseHold) = (message, tag = "22"),
+        /// Changes nothing: every replica hashes what it holds right after it.
+        CompareStates(CompareStates) = (message, tag = "30"),
+        /// Commands of a higher feature level may be applied from now on.
+        RaiseLevel(RaiseLevel) = (message, tag = "31"),
+        /// How far each master has acknowledged the log: what a later start of it is held against.
+        MarkLogs(MarkLogs) = (message, tag = "32"),
     }
 }

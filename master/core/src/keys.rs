@@ -12,6 +12,10 @@ pub const TOTALS: &[u8] = b"totals";
 pub const SETTINGS: &[u8] = b"settings";
 /// Meta: [`crate::rows::Hold`].
 pub const HOLD: &[u8] = b"hold";
+/// Meta: [`crate::rows::LogMarks`].
+pub const LOG_MARKS: &[u8] = b"log-marks";
+/// Meta: [`crate::rows::FeatureLevel`].
+pub const FEATURE_LEVEL: &[u8] = b"feature-level";
 
 /// Of one number.
 #[must_use]

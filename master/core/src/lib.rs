@@ -9,8 +9,10 @@
 //! | [`reply`] | what applying a command answers, and its bytes in a session's results |
 //! | [`tables`] | the sorted tables that the state lives in, and the overlay that a command writes to |
 //! | [`rows`], [`keys`] | what the tables hold, byte for byte |
+//! | [`feature`] | which commands may be applied while masters run different builds |
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
 //! | [`query`] | reads |
+//! | [`agreement`] | whether all replicas hold the same |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
 //! | [`repair`] | what a chunk lacks, what is done about it, in which order and how fast |
 //! | [`balance`] | who is too full, what moves where, and which chunks are read so much that they get one more replica |
@@ -21,12 +23,14 @@
 #[macro_use]
 mod wire;
 
+pub mod agreement;
 pub mod apply;
 pub mod balance;
 mod chunks;
 mod cluster;
 pub mod command;
 pub mod detector;
+pub mod feature;
 pub mod keys;
 pub mod limits;
 mod namespace;

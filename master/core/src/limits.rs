@@ -5,6 +5,8 @@ use quarry_types::NodeId;
 
 /// The number of the master that a cluster is made with.
 pub const FIRST_MASTER: NodeId = NodeId(1);
+/// Masters whose logs are marked: more than a group ever has.
+pub const MASTERS_MAX: usize = 64;
 /// Length of the random number that opens a session, in bytes.
 pub const NONCE_BYTES: usize = 16;
 /// Replicated time moves by at most this in one command, in milliseconds: a leader whose clock jumped cannot end

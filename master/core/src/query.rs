@@ -10,8 +10,8 @@ pub(crate) use chunks::rows_from;
 pub use chunks::{ChunkView, LocatedRows, chunk, doomed, open_chunks, open_watermark, rows};
 pub use files::{ListPage, inode, list, path_of, resolve, stat};
 pub use group::{
-    LeaseView, ServerView, cluster, counters, hold, is_in_maintenance, leadership, lease, leases, server, servers,
-    session_ended, session_exists, sessions, settings, totals,
+    LeaseView, ServerView, cluster, counters, hold, is_in_maintenance, leadership, lease, leases, log_marks, server,
+    servers, session_ended, session_exists, sessions, settings, totals,
 };
 pub use trash::{TrashPage, TrashView, trash};
 pub use usage::{Usage, UsageWalk};

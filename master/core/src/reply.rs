@@ -28,7 +28,7 @@ impl Refusal {
 
 choice! {
     /// What a command that was carried out answers.
-    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14" {
+    pub enum Reply as ReplyWire, ReplyOneof = "ReplyOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 30" {
         /// Nothing to say.
         Done(Done) = (message, tag = "1"),
         /// The leadership that [`crate::command::BeginEpoch`] began.
@@ -57,6 +57,8 @@ choice! {
         Emptied(Emptied) = (message, tag = "13"),
         /// The number of a new master.
         Master(NumberedMaster) = (message, tag = "14"),
+        /// At which entry states are compared.
+        Comparison(Comparison) = (message, tag = "30"),
     }
 }
 
@@ -93,6 +95,14 @@ message! {
     pub struct NumberedMaster as NumberedMasterWire {
         /// Never given to another.
         node: NodeId = (uint64, tag = "1"),
+    }
+}
+
+message! {
+    /// See [`Reply::Comparison`].
+    pub struct Comparison as ComparisonWire {
+        /// Of the entry in the log.
+        index: u64 = (uint64, tag = "1"),
     }
 }
 

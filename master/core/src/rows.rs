@@ -19,7 +19,7 @@ pub use hold::Hold;
 pub use inode::{Inode, InodeState};
 pub use lease::Lease;
 pub use mark::Mark;
-pub use meta::{Cluster, Counters, Totals};
+pub use meta::{Cluster, Counters, FeatureLevel, LogMarks, Totals};
 pub use row::Row;
 pub use server::Server;
 pub use session::{Nonce, OpResult, Session};

@@ -71,6 +71,8 @@ table! {
         "a server fuller than this gives chunks away to others";
     BALANCE_AUTOMATIC = "balance-automatic", Count, 0, 1, 1,
         "1: the cluster evens itself out when a trigger is met; 0: only by `quarry rebalance`";
+    COMPARE_INTERVAL = "compare-interval", Millis, 0, 365 * DAY, HOUR,
+        "how often the masters compare a hash of what they hold; 0: only by `quarry masters compare`";
     HOT_KEEP = "hot-keep", Millis, SECOND, 30 * DAY, 600 * SECOND,
         "how long a chunk keeps the replica that it got because it was read much, counted from when that ended";
     HOT_READS = "hot-reads", Count, 2, 1_000_000, 64,

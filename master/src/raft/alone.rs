@@ -15,6 +15,7 @@ use openraft::{impls::BasicNode, vote::RaftLeaderId as _};
 use quarry_env::{World, clock::timeout};
 use quarry_master_core::{
     command::{BeginLineage, Command, Kind, LineageCause},
+    feature::Features,
     query,
 };
 use quarry_proto::v1;
@@ -24,7 +25,7 @@ use super::{
     Belonging, Group, GroupConfig, GroupError, Node, codec,
     log::LogStore,
     machine, network,
-    open::{Stores, check_ends},
+    open::{self, Stores, check_ends},
     parties::Parties,
     types::{LeaderId, LogId, Membership, Payload, StoredMembership, Vote},
     wire,
@@ -99,16 +100,16 @@ fn prepare(world: &World, layout: &Layout, wanted: &Beginning) -> Result<(NodeId
         Origin::Checkpoint(kv) => {
             open_checkpoint(world, kv)?.checkpoint(&layout.state(&name))?;
             layout.switch_to(&name)?;
-            State::open(world, layout.clone())?
+            State::open(world, layout.clone(), Features::THIS_BUILD)?
         }
         Origin::Member(dir) => {
             let old = Layout::new(world, dir);
-            let before = State::open(world, old.clone())?;
+            let before = State::open(world, old.clone(), Features::THIS_BUILD)?;
             let log = LogStore::open(world, &old, None, in_use.clone())?;
             check_ends(&log, &before, &old)?;
             before.kv().checkpoint(&layout.state(&name))?;
             layout.switch_to(&name)?;
-            let state = State::open(world, layout.clone())?;
+            let state = State::open(world, layout.clone(), Features::THIS_BUILD)?;
             apply_all(&state, &log)?;
             highest = log.vote().map_err(|e| GroupError::io(&old.log(), e))?;
             state
@@ -185,38 +186,14 @@ fn all_members(world: &World, dir: &Path) -> Result<(Node, Vec<Node>), GroupErro
     let layout = Layout::new(world, dir);
     layout.check_created()?;
     let (_stores, in_use) = Stores::new();
-    let state = State::open(world, layout.clone())?;
+    let state = State::open(world, layout.clone(), Features::THIS_BUILD)?;
     let log = LogStore::open(world, &layout, None, in_use)?;
     check_ends(&log, &state, &layout)?;
-    let failed = |e| GroupError::io(&layout.log(), e);
     let me = log.node()?.ok_or_else(|| GroupError::corrupt(&layout.log(), "it does not say which member it is"))?;
-    let (applied, membership) = codec::applied(state.mark()?.as_ref()).map_err(failed)?;
-    let mut known: BTreeSet<(u64, String)> = BTreeSet::new();
-    let mut my_address = String::new();
-    let mut note = |members: &Membership| {
-        for (id, node) in members.nodes() {
-            if *id == me {
-                my_address.clone_from(&node.addr);
-            } else {
-                known.insert((*id, node.addr.clone()));
-            }
-        }
-    };
-    note(membership.membership());
-    let mut next = applied.map_or(0, |id| id.index + 1);
-    loop {
-        let entries = log.page_from(next).map_err(failed)?;
-        for entry in &entries {
-            if let Payload::Membership(members) = &entry.payload {
-                note(members);
-            }
-        }
-        match entries.last() {
-            Some(last) => next = last.log_id.index + 1,
-            None => break,
-        }
-    }
-    let others = known.into_iter().map(|(id, address)| Node { id: NodeId(id), address }).collect();
+    let known = open::members(&log, &state, &layout)?;
+    let my_address = known.get(&me).cloned().unwrap_or_default();
+    let others = known.into_iter().filter(|(id, _)| *id != me);
+    let others = others.map(|(id, address)| Node { id: NodeId(id), address }).collect();
     Ok((Node { id: NodeId(me), address: my_address }, others))
 }
 

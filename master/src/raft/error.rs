@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use quarry_env::{KvError, blocking::JobLost};
-use quarry_master_core::tables::TableError;
+use quarry_master_core::{feature::UnknownLevel, tables::TableError};
 use quarry_proto::WireError;
 use quarry_types::ErrorCode;
 
@@ -38,17 +38,28 @@ pub enum GroupError {
         /// The newest format known here.
         known: u64,
     },
+    /// The state is of a feature level that this build does not know.
+    #[error("{path}: {unknown}")]
+    Level {
+        /// What holds it.
+        path: String,
+        /// Which, and what is known here.
+        unknown: UnknownLevel,
+    },
     /// What is stored cannot be right.
-    #[error("{path}: {message}. Do not start it again; restore this master from a backup or another member")]
+    #[error("{path}: {message}. {REPLACE}")]
     Corrupt {
         /// Where.
         path: String,
         /// What.
         message: String,
     },
+    /// A store is damaged.
+    #[error("{0}. {REPLACE}")]
+    Damaged(KvError),
     /// A store failed.
     #[error(transparent)]
-    Kv(#[from] KvError),
+    Kv(KvError),
     /// A row of the replicated state cannot be read.
     #[error("replicated state: {0}")]
     Table(#[from] TableError),
@@ -66,6 +77,20 @@ pub enum GroupError {
     /// Raft stopped or refused.
     #[error("Raft group: {0}; see the log above")]
     Raft(String),
+}
+
+/// What to do with a master whose files cannot be trusted any more.
+pub(crate) const REPLACE: &str = "Do not start it again on these files, and keep a copy of them. Where other masters are \
+     left, replace it: `quarry masters remove` it there, empty its data directory, `quarry-master join`, run it, `quarry \
+     masters add` it. Where it was the only one: `quarry-master restore` from a backup";
+
+impl From<KvError> for GroupError {
+    fn from(from: KvError) -> Self {
+        match from {
+            damaged @ KvError::Damaged { .. } => GroupError::Damaged(damaged),
+            other => GroupError::Kv(other),
+        }
+    }
 }
 
 impl GroupError {

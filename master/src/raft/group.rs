@@ -13,15 +13,18 @@ use openraft::{
     impls::BasicNode,
 };
 use quarry_env::{Clock, World, clock::timeout};
-use quarry_master_core::{apply::Outcome, command::Command};
+use quarry_master_core::{apply::Outcome, command::Command, feature::Features};
 use quarry_proto::{WireError, v1::MasterStatus};
 use quarry_types::{ErrorCode, NodeId};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
+    digests::{Digests, Known},
+    gate::Gate,
     incoming::Incoming,
-    open::{self, Raft, Stores},
+    open::{self, Opened, Raft, Stores},
     parties::Parties,
     room::Room,
     types::{Proposal, Types, Vote},
@@ -53,12 +56,15 @@ struct Inner {
     config: GroupConfig,
     raft: Raft,
     state: Arc<State>,
+    digests: Arc<Digests>,
     stores: Stores,
     watching: Watching,
     permits: Semaphore,
     room: Room,
     parties: Parties,
+    gate: Gate,
     incoming: Incoming,
+    stopped: CancellationToken,
 }
 
 impl Group {
@@ -141,14 +147,34 @@ impl Group {
         belonging: Belonging,
         config: GroupConfig,
     ) -> Result<Self, GroupError> {
-        let (raft, state, stores, parties) = open::open(world, layout, new, belonging, &config).await?;
+        let Opened { raft, state, digests, stores, parties, gate, known, last } =
+            open::open(world, layout, new, belonging, &config).await?;
         let incoming = Incoming::new(world, layout);
         let watching = watching::watch(&raft, config.advertise.clone(), Arc::clone(&world.clock), config.election);
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
-        let inner = Inner { world, config, raft, state, stores, watching, permits, room, parties, incoming };
-        Ok(Group { inner: Arc::new(inner) })
+        let stopped = CancellationToken::new();
+        let inner = Inner {
+            world,
+            config,
+            raft,
+            state,
+            digests,
+            stores,
+            watching,
+            permits,
+            room,
+            parties,
+            gate,
+            incoming,
+            stopped,
+        };
+        let group = Group { inner: Arc::new(inner) };
+        if group.gate().is_shut() {
+            tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().open_gate(known, last)));
+        }
+        Ok(group)
     }
 
     /// Commits and applies `command`, and returns what it answered. Concurrent proposals share one fsync.
@@ -245,13 +271,20 @@ impl Group {
     /// Completes when the group has failed for good (its disk, usually), with the reason: the process should stop.
     /// Never completes after a [`Group::shutdown`].
     pub async fn failed(&self) -> String {
-        self.inner.watching.failed().await
+        tokio::select! {
+            biased;
+            why = self.inner.watching.failed() => why,
+            why = self.inner.gate.refused() => why,
+            why = self.inner.state.failure() => format!("the state of this master cannot be read: {why}"),
+        }
     }
 
     /// Stops this member. Clones answer `Unavailable` from then on. The files are closed when the last clone and the
     /// last [`View`] are dropped: they can be opened again then.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
+        inner.stopped.cancel();
+        inner.digests.stop();
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "the Raft task did not stop in order");
         }
@@ -278,6 +311,43 @@ impl Group {
 
     pub(super) fn advertised(&self) -> Option<String> {
         self.inner.config.advertise.clone()
+    }
+
+    /// The feature levels that this member knows.
+    pub(crate) fn features(&self) -> Features {
+        self.inner.config.features
+    }
+
+    /// What this member held right after entry `index`, where states were compared.
+    pub(crate) fn digest(&self, index: u64) -> Known {
+        self.inner.digests.at(index)
+    }
+
+    /// Whether the disk of this member has too little room for changes: another one should lead.
+    pub(crate) async fn is_short_of_room(&self) -> bool {
+        self.inner.room.is_short().await
+    }
+
+    /// Where this member's files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.inner.state.layout.dir()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    pub(super) fn stopped(&self) -> CancellationToken {
+        self.inner.stopped.clone()
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.inner.stopped.is_cancelled()
+    }
+
+    /// How far each member, by id, has acknowledged what is committed; nothing unless this one leads.
+    pub(crate) fn acknowledged(&self) -> Vec<(u64, u64)> {
+        watching::acknowledged(&self.inner.raft)
     }
 
     pub(super) fn permits(&self) -> &Semaphore {

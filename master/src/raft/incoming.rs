@@ -169,6 +169,13 @@ impl Transfer {
         if snapshot.mark().map(Mark::to_bytes).unwrap_or_default() != self.meta {
             return Err(wrong("another META than was offered"));
         }
+        snapshot.verify(world).map_err(|error| {
+            // A second copy of the same files would be no better.
+            wrong(&format!(
+                "it arrived as it was sent, and cannot be read: {error}; look at the disk of master m{}",
+                self.from
+            ))
+        })?;
         Ok(Some(snapshot))
     }
 }

@@ -6,12 +6,13 @@ use quarry_client::channel;
 use quarry_env::{World, clock::timeout};
 use quarry_master_core::{
     command::{Command, Kind, NumberMaster},
+    feature::Features,
     reply::Reply,
 };
 use quarry_proto::{WireError, signed, v1};
 use quarry_types::{ClusterId, ClusterKey, ErrorCode, NodeId, limits::GRPC_MESSAGE_BYTES};
 
-use super::{Group, network::Client, parties::refused, watching};
+use super::{Group, Node, digests::Known, network::Client, parties::refused, watching, wire};
 
 /// A master that answers at all does so within this.
 const ASK_DEADLINE: Duration = Duration::from_secs(3);
@@ -31,10 +32,14 @@ pub struct Introduced {
     pub last_log: u64,
     /// The index of the last entry that it has applied.
     pub applied: u64,
+    /// The feature levels that it knows; `None`: it is so old that it does not say.
+    pub features: Option<Features>,
+    /// Its disk has too little room for changes.
+    pub short_of_room: bool,
 }
 
 /// Makes one call to the master at `address`. Cancel-safe: it may or may not have been heard.
-async fn call<F>(
+pub(super) async fn call<F>(
     world: &World,
     address: &str,
     limit: Duration,
@@ -82,15 +87,36 @@ impl Group {
         let signed = parties.sign(&v1::IntroduceRequest { parties: Some(asked.clone()) });
         let answer = call(world, address, ASK_DEADLINE, |mut c| async move { c.introduce(signed).await }).await?;
         let (reply, id) = parties.open_anyones_answer::<v1::Introduction>(&answer, &asked)?;
-        let v1::Introduction { member, term, last_log, applied, .. } = reply;
-        Ok(Introduced { id: NodeId(id), member, term, last_log, applied })
+        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, short_of_room, .. } =
+            reply;
+        let said = Features { lowest: lowest_level, highest: highest_level };
+        let features = (highest_level > 0).then_some(said);
+        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features, short_of_room })
     }
 
-    pub(super) fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
+    pub(super) async fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let parties = self.parties();
         let (_, asked) = parties.open_to_anyone::<v1::IntroduceRequest>(signed)?;
-        let own = watching::own(self.raft());
-        Ok(parties.sign(&v1::Introduction { parties: Some(parties.answer(&asked)), ..own }))
+        let (own, features) = (watching::own(self.raft()), self.features());
+        Ok(parties.sign(&v1::Introduction {
+            parties: Some(parties.answer(&asked)),
+            lowest_level: features.lowest,
+            highest_level: features.highest,
+            short_of_room: self.is_short_of_room().await,
+            ..own
+        }))
+    }
+
+    /// Asks a member what it held right after entry `index`. Cancel-safe.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub(crate) async fn ask_digest(&self, member: &Node, index: u64) -> Result<Known, WireError> {
+        let (world, parties) = (self.world(), self.parties());
+        let asked = parties.request(world, member.id.0);
+        let signed = parties.sign(&v1::DigestRequest { parties: Some(asked.clone()), index });
+        let answer = call(world, &member.address, ASK_DEADLINE, |mut c| async move { c.digest(signed).await }).await?;
+        wire::digested_from(&parties.open_answer::<v1::DigestReply>(&answer, &asked)?)
     }
 
     pub(super) async fn give_number(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {

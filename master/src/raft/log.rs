@@ -14,7 +14,7 @@ use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
-use quarry_env::{Batch, Kv, KvOptions, Recovery, Space, SyncPoint, World, kv::Pair};
+use quarry_env::{Batch, Kv, KvError, KvOptions, Recovery, Space, SyncPoint, World, kv::Pair};
 
 use super::{
     GroupError, codec,
@@ -92,7 +92,7 @@ impl LogStore {
 
     /// The vote that was stored last. Blocks.
     pub(crate) fn vote(&self) -> io::Result<Option<Vote>> {
-        let bytes = self.kv.get(META, VOTE).map_err(io::Error::other)?;
+        let bytes = self.kv.get(META, VOTE).map_err(broken)?;
         bytes.map(codec::vote_from_bytes).transpose()
     }
 
@@ -104,14 +104,14 @@ impl LogStore {
     /// The ends of the log. Blocks.
     pub(crate) fn ends(&self) -> io::Result<LogState<Types>> {
         let last_purged_log_id = self.id_at(PURGED)?;
-        let last = self.kv.last(ENTRIES).map_err(io::Error::other)?;
+        let last = self.kv.last(ENTRIES).map_err(broken)?;
         let last = last.map(|(_, bytes)| codec::entry_from_bytes(bytes)).transpose()?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 
     fn id_at(&self, key: &[u8]) -> io::Result<Option<LogId>> {
-        let bytes = self.kv.get(META, key).map_err(io::Error::other)?;
+        let bytes = self.kv.get(META, key).map_err(broken)?;
         bytes.map(codec::log_id_from_bytes).transpose()
     }
 
@@ -132,7 +132,7 @@ impl LogStore {
         if let Some(committed) = &*self.lock_committed() {
             batch.put(META, COMMITTED, codec::log_id_to_bytes(committed));
         }
-        self.blocking(move |store| store.kv.write(batch, sync).map_err(io::Error::other)).await
+        self.blocking(move |store| store.kv.write(batch, sync).map_err(broken)).await
     }
 
     /// Entries of `from..to`, whole pages of them until `bytes_max` is passed. Blocks.
@@ -141,7 +141,7 @@ impl LogStore {
         let (mut next, mut bytes, mut entries) = (from, 0, Vec::new());
         loop {
             let page = self.kv.scan(ENTRIES, &key(next), to.as_ref().map(<[u8; 8]>::as_slice), READ_PAGE);
-            let page: Vec<Pair> = page.map_err(io::Error::other)?;
+            let page: Vec<Pair> = page.map_err(broken)?;
             let last_page = page.len() < READ_PAGE;
             for (_, value) in page {
                 bytes += value.len();
@@ -154,6 +154,11 @@ impl LogStore {
             next = last.log_id.index + 1;
         }
     }
+}
+
+/// With what to do about it.
+fn broken(error: KvError) -> io::Error {
+    io::Error::other(GroupError::from(error))
 }
 
 /// Big-endian, so that keys sort as their numbers do.

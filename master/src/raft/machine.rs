@@ -9,13 +9,14 @@ use openraft::{
 };
 use quarry_env::World;
 use quarry_master_core::{
-    apply::{Outcome, apply},
+    apply::{Outcome, apply_entry},
     command::Command,
-    tables::{Overlay, TableError},
+    tables::Overlay,
 };
 
 use super::{
     GroupError, codec,
+    digests::Digests,
     open::InUse,
     types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types},
 };
@@ -30,6 +31,7 @@ pub(crate) struct Machine {
     state: Arc<State>,
     last: Option<LogId>,
     membership: StoredMembership,
+    digests: Arc<Digests>,
     in_use: InUse,
 }
 
@@ -37,11 +39,16 @@ type RaftSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
 
 impl Machine {
     /// Drives `state`. Blocks.
-    pub(crate) fn new(world: &World, state: Arc<State>, in_use: InUse) -> Result<Self, GroupError> {
+    pub(crate) fn new(
+        world: &World,
+        state: Arc<State>,
+        digests: Arc<Digests>,
+        in_use: InUse,
+    ) -> Result<Self, GroupError> {
         let mark = state.mark()?;
         let applied = codec::applied(mark.as_ref());
         let (last, membership) = applied.map_err(|e| GroupError::io(state.layout.dir(), e))?;
-        Ok(Machine { world: world.clone(), state, last, membership, in_use })
+        Ok(Machine { world: world.clone(), state, last, membership, digests, in_use })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -51,7 +58,28 @@ impl Machine {
         blocking(&self.world, &self.state, work).await
     }
 
-    async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    /// A comparison is the last entry of its step, so that what is hashed is the state right after it.
+    async fn apply_batch(&mut self, mut batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        while let Some(at) = batch.iter().position(|(entry, _)| is_comparison(entry)) {
+            let rest = batch.split_off(at + 1);
+            self.apply_step(std::mem::replace(&mut batch, rest)).await?;
+            self.digest().await;
+        }
+        self.apply_step(batch).await
+    }
+
+    /// Begins to hash the state as it is now, unless another one is being hashed. A failure is no reason to stop.
+    async fn digest(&self) {
+        let Some(index) = self.last.map(|last| last.index).filter(|_| !self.digests.is_busy()) else { return };
+        let state = Arc::clone(&self.state);
+        match self.world.blocking.run(move || state.kv().freeze()).await {
+            Ok(Ok(frozen)) => self.digests.begin(index, frozen, self.in_use.clone()),
+            Ok(Err(error)) => tracing::warn!(index, %error, "the state cannot be compared"),
+            Err(stopping) => tracing::debug!(index, %stopping, "the state is not compared"),
+        }
+    }
+
+    async fn apply_step(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
         let (entries, responders): (Vec<Entry>, Vec<Option<ApplyResponder<Types>>>) = batch.into_iter().unzip();
         let Some(last) = entries.last().map(|entry| entry.log_id) else { return Ok(()) };
         for entry in &entries {
@@ -70,6 +98,10 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+fn is_comparison(entry: &Entry) -> bool {
+    matches!(&entry.payload, Payload::Normal(proposal) if Command::is_comparison(&proposal.0))
 }
 
 /// Runs `work` where it may block.
@@ -91,11 +123,7 @@ pub(super) fn apply_entries(state: &State, mark: &Mark, entries: &[Entry]) -> Re
         for entry in entries {
             let index = entry.log_id.index;
             answers.push(match &entry.payload {
-                Payload::Normal(proposal) => {
-                    let command = Command::decode(&proposal.0)
-                        .map_err(|e| TableError(format!("log entry {index} does not decode: {e}")))?;
-                    Some(apply(&mut overlay, index, &command)?)
-                }
+                Payload::Normal(proposal) => Some(apply_entry(&mut overlay, index, &proposal.0, state.features)?),
                 Payload::Blank | Payload::Membership(_) => None,
             });
         }

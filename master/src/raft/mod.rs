@@ -11,12 +11,16 @@
 //! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
+//! | `gate` | taking no part after a start before others have said what they know of this log |
+//! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 pub(crate) mod alone;
 mod codec;
+mod digests;
 mod error;
+mod gate;
 mod group;
 mod incoming;
 mod joining;
@@ -35,9 +39,11 @@ mod wire;
 
 use std::time::Duration;
 
+use quarry_master_core::feature::Features;
 use quarry_types::NodeId;
 
 pub use crate::store::View;
+pub(crate) use digests::Known;
 pub use error::{GroupError, ProposeError};
 pub use group::Group;
 pub use joining::{Introduced, ask_number};
@@ -69,6 +75,8 @@ pub struct GroupConfig {
     pub keep_log: u64,
     /// Proposals are refused when the disk has less room than this, in bytes, so that the log never fails half-way.
     pub reserve_bytes: u64,
+    /// The feature levels that this master knows. Another range than the build's is for tests.
+    pub features: Features,
     /// A proposal that has no answer after this long fails with an unknown outcome.
     pub propose_timeout: Duration,
 }
@@ -82,6 +90,7 @@ impl Default for GroupConfig {
             snapshot_every: 50_000,
             keep_log: 5_000,
             reserve_bytes: 48 << 20,
+            features: Features::THIS_BUILD,
             propose_timeout: Duration::from_secs(30),
         }
     }

@@ -24,6 +24,7 @@ use quarry_types::{ErrorCode, limits::GRPC_MESSAGE_BYTES};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
+    gate::Gate,
     outgoing::{self, Outgoing},
     parties::Parties,
     types::{Types, Vote},
@@ -40,12 +41,17 @@ const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Peers {
     pub(super) world: World,
     pub(super) parties: Parties,
+    pub(super) gate: Gate,
+    /// Where this member is reached.
+    pub(super) advertise: Option<String>,
 }
 
 /// One peer, by one connection.
 pub(crate) struct Peer {
     world: World,
     parties: Parties,
+    gate: Gate,
+    advertise: Option<String>,
     target: u64,
     address: String,
     channel: Option<Channel>,
@@ -59,7 +65,8 @@ impl RaftNetworkFactory<Types> for Peers {
 
     async fn new_client(&mut self, target: u64, node: &openraft::impls::BasicNode) -> Peer {
         let (world, parties, address) = (self.world.clone(), self.parties.clone(), node.addr.clone());
-        Peer { world, parties, target, address, channel: None }
+        let (gate, advertise) = (self.gate.clone(), self.advertise.clone());
+        Peer { world, parties, gate, advertise, target, address, channel: None }
     }
 }
 
@@ -101,6 +108,7 @@ impl Peer {
         A: BetweenMasters,
         F: Future<Output = Result<Response<v1::Signed>, Status>>,
     {
+        self.gate.check()?;
         let asked = self.parties.request(&self.world, self.target);
         *parties(&mut request) = Some(asked.clone());
         let signed = self.parties.sign(&request);
@@ -129,6 +137,9 @@ impl Peer {
         pre: bool,
         limit: Duration,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        if !pre {
+            self.gate.check_vote(rpc.vote.leader_id.term).map_err(|e| self.failed(&e))?;
+        }
         let request = wire::ask_vote(rpc, pre);
         let method = |mut client: Client, signed: v1::Signed| async move {
             if pre { client.pre_vote(signed).await } else { client.vote(signed).await }
@@ -148,7 +159,8 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         // A heartbeat is late after an interval, while entries are to be on the disk there.
         let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND_DEADLINE };
-        let (request, cut) = wire::append(&rpc, APPEND_BYTES);
+        let (mut request, cut) = wire::append(&rpc, APPEND_BYTES);
+        request.address = self.advertise.clone().unwrap_or_default();
         let method = |mut client: Client, signed: v1::Signed| async move { client.append(signed).await };
         let answer: Result<v1::AppendReply, _> = self.call(request, |q| &mut q.parties, limit, method).await;
         answer.and_then(|answer| wire::appended_from(answer, cut)).map_err(|e| self.failed(&e))

@@ -1,18 +1,21 @@
 //! Opening a member's files and starting openraft on them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use openraft::{Config, SnapshotPolicy};
 use quarry_env::World;
+use quarry_master_core::feature::Features;
 use tokio::sync::watch;
 
 use super::{
-    Belonging, GroupConfig, GroupError,
+    Belonging, GroupConfig, GroupError, codec,
+    digests::Digests,
+    gate::Gate,
     log::LogStore,
     machine::Machine,
     network::Peers,
     parties::Parties,
-    types::{Types, seeded},
+    types::{Membership, Payload, Types, seeded},
 };
 use crate::store::{Layout, State};
 
@@ -43,6 +46,20 @@ impl Stores {
     }
 }
 
+/// A member that has started.
+pub(crate) struct Opened {
+    pub(crate) raft: Raft,
+    pub(crate) state: Arc<State>,
+    pub(crate) digests: Arc<Digests>,
+    pub(crate) stores: Stores,
+    pub(crate) parties: Parties,
+    pub(super) gate: Gate,
+    /// The members, by everything that is stored here.
+    pub(super) known: BTreeMap<u64, String>,
+    /// The last entry of the log.
+    pub(super) last: u64,
+}
+
 /// Opens the files in `layout` (those of the new member `new`, or of the one that they name) and starts the member.
 pub(crate) async fn open(
     world: &World,
@@ -50,31 +67,79 @@ pub(crate) async fn open(
     new: Option<u64>,
     belonging: Belonging,
     config: &GroupConfig,
-) -> Result<(Raft, Arc<State>, Stores, Parties), GroupError> {
-    let (blocking_world, blocking_layout) = (world.clone(), layout.clone());
+) -> Result<Opened, GroupError> {
+    let digests = Digests::new(world);
+    let of_machine = Arc::clone(&digests);
+    let (blocking_world, blocking_layout, features) = (world.clone(), layout.clone(), config.features);
     let (stores, in_use) = Stores::new();
-    let files = world.blocking.run(move || open_files(&blocking_world, &blocking_layout, new, in_use)).await??;
-    let (node, log, machine, state) = files;
+    let files = world
+        .blocking
+        .run(move || open_files(&blocking_world, &blocking_layout, new, features, of_machine, in_use))
+        .await??;
+    let Files { node, known, last, log, machine, state } = files;
+    let advertise = config.advertise.clone();
     let config = Arc::new(raft_config(config)?);
     let parties = Parties::new(belonging, node);
-    let peers = Peers { world: world.clone(), parties: parties.clone() };
+    // A group of one has nobody to ask, and neither has one that is in no group yet.
+    let gate = Gate::new(known.contains_key(&node) && known.len() > 1);
+    let peers = Peers { world: world.clone(), parties: parties.clone(), gate: gate.clone(), advertise };
     let raft = seeded(world, Raft::new(node, config, peers, log, machine)).await;
-    Ok((raft.map_err(|e| GroupError::Raft(e.to_string()))?, state, stores, parties))
+    let raft = raft.map_err(|e| GroupError::Raft(e.to_string()))?;
+    Ok(Opened { raft, state, digests, stores, parties, gate, known, last })
 }
 
-type Files = (u64, LogStore, Machine, Arc<State>);
+struct Files {
+    node: u64,
+    known: BTreeMap<u64, String>,
+    last: u64,
+    log: LogStore,
+    machine: Machine,
+    state: Arc<State>,
+}
 
-fn open_files(world: &World, layout: &Layout, new: Option<u64>, in_use: InUse) -> Result<Files, GroupError> {
+fn open_files(
+    world: &World,
+    layout: &Layout,
+    new: Option<u64>,
+    features: Features,
+    digests: Arc<Digests>,
+    in_use: InUse,
+) -> Result<Files, GroupError> {
     layout.sweep_incoming()?;
-    let state = State::open(world, layout.clone())?;
+    let state = State::open(world, layout.clone(), features)?;
     let log = LogStore::open(world, layout, Some(Arc::clone(&state)), in_use.clone())?;
     if let Some(id) = new {
         log.save_node(id)?;
     }
     let node = log.node()?.ok_or_else(|| GroupError::corrupt(&layout.log(), "it does not say which member it is"))?;
     check_ends(&log, &state, layout)?;
-    let machine = Machine::new(world, Arc::clone(&state), in_use)?;
-    Ok((node, log, machine, state))
+    let known = members(&log, &state, layout)?;
+    let ends = log.ends().map_err(|e| GroupError::io(&layout.log(), e))?;
+    let applied = state.mark()?.map(|mark| mark.index);
+    let last = ends.last_log_id.map(|id| id.index).max(applied).unwrap_or_default();
+    let machine = Machine::new(world, Arc::clone(&state), digests, in_use)?;
+    Ok(Files { node, known, last, log, machine, state })
+}
+
+/// All members by id, by everything that is stored here: also by changes of them that were not known to be committed.
+pub(super) fn members(log: &LogStore, state: &State, layout: &Layout) -> Result<BTreeMap<u64, String>, GroupError> {
+    let failed = |e| GroupError::io(&layout.log(), e);
+    let (applied, membership) = codec::applied(state.mark()?.as_ref()).map_err(failed)?;
+    let mut known = BTreeMap::new();
+    let mut note = |members: &Membership| known.extend(members.nodes().map(|(id, node)| (*id, node.addr.clone())));
+    note(membership.membership());
+    let mut next = applied.map_or(0, |id| id.index + 1);
+    loop {
+        let entries = log.page_from(next).map_err(failed)?;
+        let Some(last) = entries.last() else { break };
+        next = last.log_id.index + 1;
+        for entry in &entries {
+            if let Payload::Membership(members) = &entry.payload {
+                note(members);
+            }
+        }
+    }
+    Ok(known)
 }
 
 /// Refuses a log that is shorter than what was applied from it: it lost entries that were acknowledged, and a member

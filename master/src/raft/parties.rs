@@ -86,6 +86,11 @@ impl Parties {
         Ok((message, parties.from))
     }
 
+    /// This member.
+    pub fn me(&self) -> u64 {
+        self.me
+    }
+
     /// The cluster and its key.
     pub fn belonging(&self) -> &Belonging {
         &self.belonging

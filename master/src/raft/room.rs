@@ -46,6 +46,11 @@ impl Room {
         )))
     }
 
+    /// Whether what clients want is refused.
+    pub(crate) async fn is_short(&self) -> bool {
+        self.available().await < self.reserve
+    }
+
     async fn available(&self) -> u64 {
         let now = self.world.clock.now();
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

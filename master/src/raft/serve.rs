@@ -34,6 +34,7 @@ impl RaftRpc {
 
     async fn append(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (request, asked) = self.opened::<v1::AppendRequest>(signed)?;
+        self.group.gate().check().inspect_err(|_| self.group.gate().heard(asked.from, &request.address))?;
         let answer = self.group.raft().append_entries(wire::append_from(request)?).await.map_err(|e| stopped(&e))?;
         let parties = Some(self.group.parties().answer(&asked));
         Ok(self.group.parties().sign(&v1::AppendReply { parties, ..wire::appended(&answer) }))
@@ -45,6 +46,12 @@ impl RaftRpc {
             return Err(WireError::new(ErrorCode::InvalidArgument, "a request for another kind of election"));
         }
         let (raft, request) = (self.group.raft(), wire::ask_vote_from(request)?);
+        let gate = self.group.gate();
+        if pre {
+            gate.check()?
+        } else {
+            gate.check_vote(request.vote.leader_id.term)?
+        }
         let answer = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
         let answer = answer.map_err(|e| stopped(&e))?;
         let parties = Some(self.group.parties().answer(&asked));
@@ -53,14 +60,23 @@ impl RaftRpc {
 
     async fn transfer(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (request, asked) = self.opened::<v1::TransferRequest>(signed)?;
+        self.group.gate().check()?;
         let answer = self.group.raft().handle_transfer_leader(wire::transfer_from(request)?).await;
         let answer = answer.map_err(|e| stopped(&e))?;
         let parties = Some(self.group.parties().answer(&asked));
         Ok(self.group.parties().sign(&v1::TransferReply { parties, ..wire::transferred(&answer) }))
     }
 
+    fn digested(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
+        let (request, asked) = self.opened::<v1::DigestRequest>(signed)?;
+        let parties = Some(self.group.parties().answer(&asked));
+        let known = wire::digested(self.group.digest(request.index));
+        Ok(self.group.parties().sign(&v1::DigestReply { parties, ..known }))
+    }
+
     async fn offer(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (offer, asked) = self.opened::<v1::SnapshotOffer>(signed)?;
+        self.group.gate().check()?;
         let (offered, mine) = (wire::vote_from(offer.vote)?, self.group.vote());
         let mut wanted =
             v1::SnapshotWanted { parties: Some(self.group.parties().answer(&asked)), ..Default::default() };
@@ -115,7 +131,15 @@ impl RaftService for RaftRpc {
     }
 
     async fn introduce(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
-        answered(self.group.introduce(request.get_ref()))
+        answered(self.group.introduce(request.get_ref()).await)
+    }
+
+    async fn started(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.group.started(request.get_ref()).await)
+    }
+
+    async fn digest(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.digested(request.get_ref()))
     }
 
     async fn join(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {

@@ -118,6 +118,16 @@ pub(crate) fn applied(raft: &Raft) -> Option<u64> {
     raft.metrics().borrow_watched().last_applied.map(|id| id.index)
 }
 
+/// How far each member has acknowledged what is committed, as its leader knows; nothing on others. What was applied is
+/// committed, so no later log of that member may end before.
+pub(crate) fn acknowledged(raft: &Raft) -> Vec<(u64, u64)> {
+    let all = raft.metrics();
+    let metrics = all.borrow_watched();
+    let committed = metrics.last_applied.map_or(0, |id| id.index);
+    let known = metrics.replication.iter().flatten();
+    known.map(|(id, matched)| (*id, matched.map_or(0, |id| id.index).min(committed))).collect()
+}
+
 /// A member's address, by the newest membership known here.
 pub(crate) fn address(raft: &Raft, id: NodeId) -> Option<String> {
     raft.metrics().borrow_watched().membership_config.get_node(&id.0).map(|node| node.addr.clone())
@@ -128,11 +138,11 @@ pub(crate) fn own(raft: &Raft) -> v1::Introduction {
     let all = raft.metrics();
     let metrics = all.borrow_watched();
     v1::Introduction {
-        parties: None,
         member: metrics.membership_config.get_node(&metrics.id).is_some(),
         term: metrics.current_term,
         last_log: metrics.last_log_index.unwrap_or_default(),
         applied: metrics.last_applied.map(|id| id.index).unwrap_or_default(),
+        ..v1::Introduction::default()
     }
 }
 
@@ -158,6 +168,7 @@ pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration)
             last_log: if me { metrics.last_log_index } else { matched }.unwrap_or_default(),
             applied: if me { metrics.last_applied.map(|id| id.index) } else { None }.unwrap_or_default(),
             reachable: me || heard.is_some_and(|ago| ago < silent_max) || metrics.current_leader == Some(*id),
+            ..MasterStatus::default()
         }
     };
     metrics.membership_config.nodes().map(member).collect()

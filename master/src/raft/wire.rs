@@ -7,13 +7,37 @@ use openraft::{
     },
     vote::RaftLeaderId as _,
 };
+use quarry_master_core::agreement::Digest;
 use quarry_proto::{WireError, v1};
 use quarry_types::ErrorCode;
 
 use super::{
     codec,
+    digests::Known,
     types::{CommittedLeaderId, LeaderId, LogId, Types, Vote},
 };
+
+/// A member's digest, of which the parties are to be filled in.
+pub(super) fn digested(known: Known) -> v1::DigestReply {
+    match known {
+        Known::Nothing => v1::DigestReply::default(),
+        Known::Hashing => v1::DigestReply { hashing: true, ..v1::DigestReply::default() },
+        Known::Digest(Digest { format, hash, rows }) => {
+            v1::DigestReply { format, digest: hash.to_vec().into(), rows, ..v1::DigestReply::default() }
+        }
+    }
+}
+
+pub(super) fn digested_from(of: &v1::DigestReply) -> Result<Known, WireError> {
+    if of.hashing {
+        return Ok(Known::Hashing);
+    }
+    if of.digest.is_empty() {
+        return Ok(Known::Nothing);
+    }
+    let hash = of.digest[..].try_into().map_err(|_| malformed("a digest of another length"))?;
+    Ok(Known::Digest(Digest { format: of.format, hash, rows: of.rows }))
+}
 
 fn malformed(what: impl std::fmt::Display) -> WireError {
     WireError::new(ErrorCode::InvalidArgument, format!("a message between masters: {what}"))
@@ -56,6 +80,7 @@ pub(super) fn append(of: &AppendEntriesRequest<Types>, bytes_max: usize) -> (v1:
         previous: of.prev_log_id.as_ref().map(log_id),
         entries,
         committed: of.leader_commit.as_ref().map(log_id),
+        address: String::new(),
     };
     (request, last)
 }

@@ -118,6 +118,20 @@ impl Admin for AdminRpc {
         carry_through(span, async move { service.transfer_leader(to).await }).await
     }
 
+    async fn upgrade_masters(&self, request: Request<v1::UpgradeMastersRequest>) -> Reply<v1::MastersReply> {
+        let service = self.service.clone();
+        let span = span("upgrade_masters", &request);
+        let level = Some(request.into_inner().level).filter(|level| *level > 0);
+        carry_through(span, async move { service.upgrade_masters(level).await }).await
+    }
+
+    async fn compare_masters(&self, request: Request<v1::CompareMastersRequest>) -> Reply<v1::CompareMastersReply> {
+        answer(span("compare_masters", &request), async {
+            self.service.compare_masters().map(|comparisons| v1::CompareMastersReply { comparisons })
+        })
+        .await
+    }
+
     async fn release_brake(&self, request: Request<v1::ReleaseBrakeRequest>) -> Reply<v1::ReleaseBrakeReply> {
         answer(span("release_brake", &request), async { self.service.release_brake() }).await
     }

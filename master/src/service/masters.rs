@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use quarry_env::clock::timeout;
+use quarry_master_core::{
+    agreement::Finding,
+    command::{Kind, RaiseLevel},
+    feature::{self, Features},
+};
 use quarry_proto::v1;
 use quarry_types::{ErrorCode, NodeId};
 
@@ -30,7 +35,12 @@ impl Service {
     pub fn masters_known(&self) -> v1::MastersReply {
         let group = &self.shared.group;
         let leader = group.leader().borrow().id.map_or(0, |id| id.0);
-        v1::MastersReply { masters: group.status(), leader, answered: self.shared.node.0, subject: 0 }
+        let mut masters = group.status();
+        let features = group.features();
+        if let Some(me) = masters.iter_mut().find(|master| master.id == self.shared.node.0) {
+            (me.lowest_level, me.highest_level) = (features.lowest, features.highest);
+        }
+        v1::MastersReply { masters, leader, answered: self.shared.node.0, ..v1::MastersReply::default() }
     }
 
     async fn described(&self, subject: NodeId) -> v1::MastersReply {
@@ -44,17 +54,79 @@ impl Service {
             master.reachable = said.is_some();
             if let Some(said) = said {
                 (master.term, master.last_log, master.applied) = (said.term, said.last_log, said.applied);
+                let known = said.features.map_or((0, 0), |known| (known.lowest, known.highest));
+                (master.lowest_level, master.highest_level) = known;
             }
             master
         });
-        v1::MastersReply { masters: join_all(asked).await, leader, answered: me.0, subject: subject.0 }
+        let feature_level = self.feature_level().await.unwrap_or_default();
+        let mut reply = v1::MastersReply {
+            masters: join_all(asked).await,
+            leader,
+            answered: me.0,
+            subject: subject.0,
+            feature_level,
+            ..v1::MastersReply::default()
+        };
+        self.add_agreement(&mut reply);
+        reply
+    }
+
+    /// What is known of whether they hold the same, which is on the leader.
+    fn add_agreement(&self, reply: &mut v1::MastersReply) {
+        let Some(leading) = self.shared.present() else { return };
+        let soft = leading.soft();
+        for master in &mut reply.masters {
+            let finding = soft.agreement.finding(NodeId(master.id));
+            master.agreement = finding.map(Finding::word).unwrap_or_default().into();
+        }
+        reply.comparisons = soft.agreement.finished();
+        if let Some(last) = soft.agreement.last() {
+            let ago = self.shared.now().since(last.at).as_millis();
+            (reply.compared_index, reply.compared_ms_ago) = (last.index, u64::try_from(ago).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Has the masters compare what they hold. The comparison is done when the leader has finished so many.
+    pub fn compare_masters(&self) -> Result<u64, Fault> {
+        Ok(self.shared.leading()?.soft().agreement.ask())
+    }
+
+    /// The feature level in force, as applied here.
+    async fn feature_level(&self) -> Result<u32, Fault> {
+        self.shared.peek(|tables| Ok(feature::level(tables)?)).await
+    }
+
+    /// Puts a feature level in force, `wanted` or the highest that all members know.
+    pub async fn upgrade_masters(&self, wanted: Option<u32>) -> Result<v1::MastersReply, Fault> {
+        self.shared.leading()?;
+        let _no_other_joins = self.shared.changing_members.lock().await;
+        let in_force = self.feature_level().await?;
+        let known = self.described(NodeId(0)).await;
+        let level = level_for_all(&known.masters, in_force, wanted)?;
+        if level > in_force {
+            self.shared.propose(Kind::RaiseLevel(RaiseLevel { level })).await?;
+            tracing::info!(from = in_force, to = level, "the feature level was raised");
+        }
+        Ok(self.described(NodeId(0)).await)
     }
 
     /// Takes the master that answers at `address` into the group, as a learner. For a member it is its new address.
     pub async fn add_master(&self, address: String) -> Result<v1::MastersReply, Fault> {
         self.shared.leading()?;
         let group = &self.shared.group;
+        let _level_stays = self.shared.changing_members.lock().await;
         let who = group.introduced(&address).await?;
+        let level = self.feature_level().await?;
+        if !who.features.is_some_and(|known| known.knows(level)) {
+            let known = who.features.map_or("none".to_owned(), |known| known.to_string());
+            let why = format!(
+                "master {} at {address} knows feature level {known}, and level {level} is in force here: run the release of \
+                 the other masters there",
+                who.id
+            );
+            return Err(fault(ErrorCode::VersionMismatch, why));
+        }
         let known = group.status().iter().any(|master| master.id == who.id.0);
         if !known && who.member {
             let why = format!(
@@ -161,6 +233,76 @@ impl Service {
     }
 }
 
+/// The level to put in force: `wanted`, or the highest that all members know.
+fn level_for_all(masters: &[v1::MasterStatus], in_force: u32, wanted: Option<u32>) -> Result<u32, Fault> {
+    let refused = |why: String| Err(fault(ErrorCode::Conflict, why));
+    if let Some(silent) = masters.iter().find(|m| m.highest_level == 0) {
+        let how = if silent.reachable { "does not say which feature levels it knows" } else { "does not answer" };
+        return refused(format!(
+            "master m{} ({}) {how}, and one that does not know the new level would stop: start it with the release of the \
+             others, or `quarry masters remove m{}`",
+            silent.id, silent.address, silent.id
+        ));
+    }
+    let highest = masters.iter().map(|m| m.highest_level).min().unwrap_or(in_force);
+    let level = wanted.unwrap_or(highest.max(in_force));
+    if level < in_force {
+        return refused(format!(
+            "feature level {in_force} is in force, and it never goes down: level {level} is behind"
+        ));
+    }
+    if level == in_force {
+        return Ok(level);
+    }
+    match masters.iter().find(|m| !(m.lowest_level..=m.highest_level).contains(&level)) {
+        Some(m) => refused(format!(
+            "master m{} ({}) knows feature level {} and not {level}: run a release that knows it there first",
+            m.id,
+            m.address,
+            Features { lowest: m.lowest_level, highest: m.highest_level }
+        )),
+        None => Ok(level),
+    }
+}
+
+/// What could be put in force, when all members know it.
+pub(super) fn upgrade_notice(known: &v1::MastersReply) -> Option<String> {
+    let in_force = known.feature_level;
+    let level = level_for_all(&known.masters, in_force, None).ok().filter(|level| in_force > 0 && *level > in_force)?;
+    Some(format!(
+        "all masters know feature level {level}, and level {in_force} is in force: `quarry masters upgrade` once no older \
+         release will be started again"
+    ))
+}
+
+/// What is to be said and done about masters that do not hold what the others hold.
+pub(super) fn differences(known: &v1::MastersReply) -> Vec<String> {
+    let found = |word: &str| known.masters.iter().filter(|m| m.agreement == word).collect::<Vec<_>>();
+    let at = known.compared_index;
+    let mut notices: Vec<String> = Vec::new();
+    for m in found(Finding::Differs.word()) {
+        let first = if m.id == known.leader { "`quarry masters step-down`, then " } else { "" };
+        notices.push(format!(
+            "ALARM: master m{} ({}) holds another state than the majority (compared at log entry {at}): its disk or memory is \
+             damaged, or a build has a bug. Keep a copy of its data directory, and replace it: {first}`quarry masters remove \
+             m{}`, stop it, empty its directory, `quarry-master join`, run it, `quarry masters add {}`",
+            m.id, m.address, m.id, m.address
+        ));
+    }
+    let disputed = found(Finding::Disputed.word());
+    if !disputed.is_empty() {
+        let who: Vec<String> = disputed.iter().map(|m| format!("m{} ({})", m.id, m.address)).collect();
+        notices.push(format!(
+            "ALARM: masters {} do not hold the same (compared at log entry {at}), and no majority says which is right. Take a \
+             `quarry metadata backup` from each, leading in turn (`quarry masters transfer-leader`); the one whose `quarry \
+             metadata verify` is clean stays, replace the other: `quarry masters remove`, an empty directory, `quarry-master \
+             join`, `quarry masters add`",
+            who.join(", ")
+        ));
+    }
+    notices
+}
+
 /// What an operator should know of the group.
 pub(super) fn notices(masters: &[v1::MasterStatus]) -> Vec<String> {
     let voters: Vec<_> = masters.iter().filter(|m| m.role != LEARNER).collect();
@@ -211,10 +353,16 @@ fn member(status: &[v1::MasterStatus], id: NodeId) -> Result<&v1::MasterStatus, 
     })
 }
 
+/// The others that vote and answer, the one with most of the log first.
+pub fn successors(status: &[v1::MasterStatus], me: NodeId) -> Vec<&v1::MasterStatus> {
+    let mut others: Vec<_> = status.iter().filter(|m| m.id != me.0 && m.role != LEARNER && m.reachable).collect();
+    others.sort_by_key(|m| std::cmp::Reverse(m.last_log));
+    others
+}
+
 /// Of the others that vote and answer, the one that has most of the log.
 fn best_successor(status: &[v1::MasterStatus], me: NodeId) -> Result<&v1::MasterStatus, Fault> {
-    let others = status.iter().filter(|m| m.id != me.0 && m.role != LEARNER && m.reachable);
-    others.max_by_key(|m| m.last_log).ok_or_else(|| {
+    successors(status, me).into_iter().next().ok_or_else(|| {
         fault(ErrorCode::Conflict, "no other master that votes is reachable: nobody could take the leadership")
     })
 }
@@ -238,6 +386,47 @@ mod tests {
         ];
         assert_eq!(best_successor(&group, NodeId(1)).unwrap().id, 3);
         assert_eq!(best_successor(&group[..1], NodeId(1)).unwrap_err().code, ErrorCode::Conflict);
+    }
+
+    #[test]
+    fn a_level_is_put_in_force_only_when_all_members_know_it() {
+        let knows = |id, role: &str, highest_level| v1::MasterStatus {
+            lowest_level: u32::from(highest_level > 0),
+            highest_level,
+            ..master(id, role, 9, highest_level > 0)
+        };
+        let three = |third| [knows(1, "leader", 3), knows(2, "follower", 2), knows(3, LEARNER, third)];
+        assert_eq!(level_for_all(&three(2), 1, None).unwrap(), 2);
+        assert_eq!(level_for_all(&three(2), 1, Some(1)).unwrap(), 1);
+        let refused = |third, in_force, wanted| level_for_all(&three(third), in_force, wanted).unwrap_err().message;
+        assert!(refused(2, 1, Some(3)).contains("m2"), "one that votes does not know it");
+        assert!(refused(1, 1, Some(2)).contains("m3"), "a learner does not");
+        assert_eq!(level_for_all(&three(1), 1, None).unwrap(), 1, "what all know is in force");
+        assert!(refused(0, 1, None).contains("m3 (") && refused(0, 1, None).contains("does not answer"));
+        assert!(refused(2, 2, Some(1)).contains("never goes down"));
+        let known = |third| v1::MastersReply { masters: three(third).to_vec(), feature_level: 1, ..Default::default() };
+        assert!(upgrade_notice(&known(2)).unwrap().contains("level 2"));
+        assert_eq!((upgrade_notice(&known(1)), upgrade_notice(&known(0))), (None, None));
+    }
+
+    #[test]
+    fn a_master_that_differs_is_named_with_what_to_do() {
+        let with = |words: [&str; 3]| {
+            let masters = words
+                .iter()
+                .zip(1..)
+                .map(|(word, id)| v1::MasterStatus { agreement: (*word).into(), ..master(id, "follower", 9, true) });
+            differences(&v1::MastersReply { masters: masters.collect(), leader: 1, ..Default::default() })
+        };
+        assert_eq!(with(["agrees", "agrees", "unknown"]), Vec::<String>::new());
+        let alarm = with(["agrees", "agrees", "differs"]);
+        assert!(
+            alarm.len() == 1 && alarm[0].contains("masters remove m3") && !alarm[0].contains("step-down"),
+            "{alarm:?}"
+        );
+        assert!(with(["differs", "agrees", "agrees"])[0].contains("step-down"), "the leader hands over first");
+        let disputed = with(["disputed", "disputed", "unknown"]);
+        assert!(disputed.len() == 1 && disputed[0].contains("m1") && disputed[0].contains("m2"), "{disputed:?}");
     }
 
     #[test]

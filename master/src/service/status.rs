@@ -36,10 +36,12 @@ impl Service {
         let soft = leading.soft();
         let now = self.shared.now();
         let chunkservers: Vec<_> = servers.iter().map(|server| server_status(&soft, server, now)).collect();
-        let mut notices: Vec<String> = hold.iter().map(super::metadata::notice).collect();
+        let mut notices = super::masters::differences(&masters);
+        notices.extend(hold.iter().map(super::metadata::notice));
         notices.extend(self::notices(&soft, &servers, &chunkservers, now));
         notices.extend(super::rebalance::off(&soft, &settings));
         notices.extend(super::masters::notices(&masters.masters));
+        notices.extend(super::masters::upgrade_notice(&masters));
         Ok(v1::StatusReply {
             cluster: self.shared.cluster.to_bytes().into(),
             leadership: Some(leading.leadership.into()),

@@ -6,17 +6,20 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
 };
 
-use quarry_env::{OpenMode, World};
+use quarry_env::{OpenMode, Space, World};
+use quarry_master_core::{keys, tables::Table};
 use quarry_proto::v1;
 
 use super::{
     Layout, Mark, State,
-    state::{Open, open_checkpoint, open_kv, read_mark},
+    state::{Open, check_level, open_checkpoint, open_kv, read_mark},
 };
 use crate::{raft::GroupError, sync_points};
 
 /// `META` is at most this long, in bytes: it holds a mark, which holds the members.
 const META_MAX: usize = 1 << 20;
+/// Rows read in one go while a snapshot is verified.
+const VERIFY_STEP: usize = 1024;
 
 /// A snapshot: a directory that stays as it is while this handle or a clone lives, so that its files can be streamed.
 /// No value passes through memory.
@@ -51,6 +54,26 @@ impl Snapshot {
         let length = world.disk.open(&self.path().join("META"), OpenMode::Read)?.len()?;
         files.push(v1::SnapshotFile { name: "META".into(), length });
         Ok(files)
+    }
+
+    /// Reads every row, which checks every block that holds one: damage on its sender's disk came along as it was. Blocks.
+    pub(crate) fn verify(&self, world: &World) -> Result<(), GroupError> {
+        let path = self.path().join("kv");
+        let kv = open_checkpoint(world, &path)?;
+        if read_mark(&*kv, &path)?.as_ref() != self.mark() {
+            return Err(GroupError::corrupt(&path, "the snapshot does not hold what its META says"));
+        }
+        for table in Table::ALL {
+            let mut from = Vec::new();
+            loop {
+                let rows = kv.scan(Space(table.name()), &from, None, VERIFY_STEP)?;
+                match rows.last() {
+                    Some((last, _)) if rows.len() == VERIFY_STEP => from = keys::behind(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn index(&self) -> Option<u64> {
@@ -157,6 +180,7 @@ impl State {
             if read_mark(&*source, &from)?.as_ref() != snapshot.mark() {
                 return Err(GroupError::corrupt(&from, "the snapshot does not hold what its META says"));
             }
+            check_level(&*source, self.features, &from)?;
             source.checkpoint(&path)?;
         }
         let kv = open_kv(&self.world, &path)?;

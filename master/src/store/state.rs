@@ -7,7 +7,12 @@ use std::{
 
 use prost::Message;
 use quarry_env::{Batch, Kv, KvOptions, Recovery, Space, World};
-use quarry_master_core::tables::{Change, ReadTables, Table, TableError};
+use quarry_master_core::{
+    feature::{self, Features},
+    tables::{Change, ReadTables, Table, TableError},
+};
+
+use tokio::sync::watch;
 
 use super::{Layout, Snapshot, view::KvTables};
 use crate::raft::GroupError;
@@ -64,16 +69,20 @@ pub(crate) struct Open {
 pub(crate) struct State {
     pub(crate) world: World,
     pub(crate) layout: Layout,
+    /// The feature levels that may be applied here.
+    pub(crate) features: Features,
     /// Written to while changes become visible and while an installed snapshot takes the old state's place; read by
     /// whoever must see no change half-way.
     open: RwLock<Open>,
+    /// Why reading failed, once it did.
+    failure: watch::Sender<Option<String>>,
     /// Snapshots that exist or are still read from, oldest first. Also serialises taking and installing one.
     pub(crate) snapshots: Mutex<Vec<Snapshot>>,
 }
 
 impl State {
     /// Opens the state in use, or makes the first one. Sweeps up what interrupted steps left.
-    pub(crate) fn open(world: &World, layout: Layout) -> Result<Arc<Self>, GroupError> {
+    pub(crate) fn open(world: &World, layout: Layout, features: Features) -> Result<Arc<Self>, GroupError> {
         let name = match layout.current()? {
             Some(name) => name,
             None => {
@@ -86,14 +95,33 @@ impl State {
         layout.sweep_states(&name)?;
         let snapshots = Snapshot::load_all(world, &layout)?;
         let kv = open_kv(world, &layout.state(&name))?;
+        check_level(&*kv, features, &layout.state(&name))?;
         let open = RwLock::new(Open { name, kv });
-        Ok(Arc::new(State { world: world.clone(), layout, open, snapshots: Mutex::new(snapshots) }))
+        let failure = watch::Sender::new(None);
+        Ok(Arc::new(State { world: world.clone(), layout, features, open, failure, snapshots: Mutex::new(snapshots) }))
     }
 
     /// Keeps the state from changing while the result lives.
     pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Open> {
         // A panic of another holder leaves nothing half-done in here: the batch or the switch is one step.
         self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the store could not be read.
+    pub(super) fn failed(&self, error: &TableError) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| error.to_string());
+            first
+        });
+    }
+
+    /// Completes when the store could not be read, with the reason.
+    pub(crate) async fn failure(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // The sender lives as long as this does.
+        why.unwrap_or_default()
     }
 
     /// The store in use now.
@@ -166,6 +194,13 @@ pub(crate) fn open_checkpoint(world: &World, path: &Path) -> Result<Arc<dyn Kv>,
 
 pub(crate) fn read_mark(kv: &dyn Kv, path: &Path) -> Result<Option<Mark>, GroupError> {
     kv.get(APPLIED, MARK)?.map(|bytes| Mark::from_bytes(&bytes, path)).transpose()
+}
+
+/// Refuses a state of a feature level that this build does not know.
+pub(crate) fn check_level(kv: &dyn Kv, features: Features, path: &Path) -> Result<(), GroupError> {
+    let level = feature::level(&KvTables(kv))?;
+    let of_path = |unknown| GroupError::Level { path: path.display().to_string(), unknown };
+    features.check(level).map_err(of_path)
 }
 
 fn spaces() -> Vec<Space> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use quarry_env::{Kv, Space};
+use quarry_env::{Kv, KvError, Space};
 use quarry_master_core::tables::{Pair, ReadTables, Table, TableError};
 
 use super::State;
+use crate::raft::GroupError;
 
 /// The replicated state as applied on this master. Every call blocks: make them through `World::blocking`.
 ///
@@ -25,17 +26,17 @@ impl View {
     /// and never nest two, a command that waits between them would hold up both for ever.
     pub fn at_once<T>(&self, read: impl FnOnce(&dyn ReadTables) -> T) -> T {
         let open = self.state.hold();
-        read(&KvTables(&*open.kv))
+        read(&Watched { tables: KvTables(&*open.kv), state: &self.state })
     }
 }
 
 impl ReadTables for View {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        KvTables(&*self.state.kv()).get(table, key)
+        Watched { tables: KvTables(&*self.state.kv()), state: &self.state }.get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
-        KvTables(&*self.state.kv()).scan(table, from, to, limit)
+        Watched { tables: KvTables(&*self.state.kv()), state: &self.state }.scan(table, from, to, limit)
     }
 }
 
@@ -44,10 +45,31 @@ pub(crate) struct KvTables<'a>(pub(crate) &'a dyn Kv);
 
 impl ReadTables for KvTables<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        self.0.get(Space(table.name()), key).map_err(|e| TableError(e.to_string()))
+        self.0.get(Space(table.name()), key).map_err(table_error)
     }
 
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
-        self.0.scan(Space(table.name()), from, to, limit).map_err(|e| TableError(e.to_string()))
+        self.0.scan(Space(table.name()), from, to, limit).map_err(table_error)
+    }
+}
+
+fn table_error(error: KvError) -> TableError {
+    TableError(GroupError::from(error).to_string())
+}
+
+/// Tables that are read for others than the state machine, which stops by itself when its store fails: here the state is
+/// told, so that this master stops as well instead of answering with errors for ever.
+struct Watched<'a> {
+    tables: KvTables<'a>,
+    state: &'a State,
+}
+
+impl ReadTables for Watched<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.tables.get(table, key).inspect_err(|error| self.state.failed(error))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
+        self.tables.scan(table, from, to, limit).inspect_err(|error| self.state.failed(error))
     }
 }

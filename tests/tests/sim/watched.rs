@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Space, SyncPoint, World, kv::Pair};
+use quarry_env::{
+    Batch, Kv, KvError, KvFactory, KvOptions, Space, SyncPoint, World,
+    kv::{Frozen, Pair},
+};
 
 /// Sees every batch before it is written.
 pub trait Watcher: Send + Sync {
@@ -56,5 +59,9 @@ impl Kv for Watched<Arc<dyn Kv>> {
 
     fn checkpoint(&self, to: &Path) -> Result<(), KvError> {
         self.inner.checkpoint(to)
+    }
+
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn Frozen>, KvError> {
+        Arc::clone(&self.inner).freeze()
     }
 }

@@ -112,6 +112,9 @@ pub fn master(master: &v1::MasterStatus) -> Value {
         "last_log": master.last_log,
         "applied": master.applied,
         "reachable": master.reachable,
+        "agreement": master.agreement,
+        "lowest_level": master.lowest_level,
+        "highest_level": master.highest_level,
     })
 }
 

@@ -43,6 +43,12 @@ pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
             let id = successor(&look(context, client).await?)?;
             (client.transfer_leader(id).await?, Some(format!("m{id} leads")))
         }
+        Some(MastersVerb::Compare) => return compare(context, client).await,
+        Some(MastersVerb::Upgrade { to }) => {
+            let reply = client.upgrade_masters(to).await?;
+            let done = format!("feature level {} is in force", reply.feature_level);
+            (reply, Some(done))
+        }
     };
     tell(context, &reply, done).await
 }
@@ -110,6 +116,50 @@ async fn promote(context: &Context, client: &Client, ids: &[u64]) -> Outcome<Mas
     }
 }
 
+/// Has the masters compare what they hold, waits for the outcome and shows it.
+async fn compare(context: &Context, client: &Client) -> Outcome {
+    let wanted = client.compare_masters().await?;
+    let began = context.world.clock.now();
+    let reply = loop {
+        let reply = look(context, client).await?;
+        if reply.comparisons >= wanted {
+            break reply;
+        }
+        if context.world.clock.now().since(began) >= context.global.timeout {
+            let why = "the masters have not finished comparing yet";
+            return Err(CliError::new(ErrorCode::DeadlineExceeded, why)
+                .hint("a large state takes a while: look at `quarry masters` later, or wait longer with --timeout"));
+        }
+        context.world.clock.sleep(LOOK_EVERY).await;
+    };
+    tell(context, &reply, None).await?;
+    let wrong: Vec<u64> = reply.masters.iter().filter(|m| is_alarm(m)).map(|m| m.id).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::new(ErrorCode::Corrupt, format!("the masters do not hold the same: {}", names(&wrong)))
+        .hint("`quarry status` says what to do"))
+}
+
+fn is_alarm(master: &MasterStatus) -> bool {
+    matches!(master.agreement.as_str(), "differs" | "disputed")
+}
+
+/// What the last comparison of states found, in words.
+fn agreement(reply: &MastersReply) -> Option<String> {
+    if reply.comparisons == 0 {
+        return None;
+    }
+    let ago = quarry_types::duration::show(std::time::Duration::from_millis(reply.compared_ms_ago / 1000 * 1000));
+    let named = |word: &str| {
+        let ids: Vec<u64> = reply.masters.iter().filter(|m| m.agreement == word).map(|m| m.id).collect();
+        (!ids.is_empty()).then(|| format!("{}: {word}", names(&ids)))
+    };
+    let found: Vec<String> =
+        ["differs", "disputed", "agrees", "unknown"].iter().filter_map(|word| named(word)).collect();
+    Some(format!("states compared {ago} ago at log entry {}: {}", reply.compared_index, found.join("; ")))
+}
+
 /// The master that the user means: `m2`, `2` or its address.
 fn find(masters: &[MasterStatus], text: &str) -> Outcome<u64> {
     let number = text.strip_prefix('m').unwrap_or(text).parse().ok();
@@ -136,7 +186,10 @@ async fn tell(context: &Context, reply: &MastersReply, done: Option<String>) -> 
     let mut out = Out::new();
     if context.global.json {
         let masters: Vec<_> = reply.masters.iter().map(info::master).collect();
-        out.json(&json!({ "masters": masters })).await?;
+        let compared =
+            (reply.comparisons > 0).then(|| json!({ "index": reply.compared_index, "ms_ago": reply.compared_ms_ago }));
+        let shown = json!({ "masters": masters, "feature_level": reply.feature_level, "compared": compared });
+        out.json(&shown).await?;
         return out.flush().await;
     }
     match done {
@@ -167,6 +220,13 @@ pub fn table(masters: &[MasterStatus]) -> Vec<String> {
 
 fn lines(reply: &MastersReply) -> Vec<String> {
     let mut lines = table(&reply.masters);
+    if reply.feature_level > 0 {
+        let known = reply.masters.iter().map(|m| m.highest_level).filter(|level| *level > 0).min().unwrap_or_default();
+        let more =
+            if known > reply.feature_level { format!(", and all that answer know {known}") } else { String::new() };
+        lines.push(format!("feature level {} is in force{more}", reply.feature_level));
+    }
+    lines.extend(agreement(reply));
     let voters = reply.masters.iter().filter(|m| m.role != LEARNER);
     let (all, reachable) = (voters.clone().count(), voters.filter(|m| m.reachable).count());
     lines.push(match (reply.leader, all) {
@@ -215,7 +275,7 @@ mod tests {
     #[test]
     fn it_says_how_many_may_fail() {
         let last = |masters: Vec<MasterStatus>, leader| {
-            lines(&MastersReply { masters, leader, answered: 1, subject: 0 }).pop().unwrap()
+            lines(&MastersReply { masters, leader, answered: 1, ..Default::default() }).pop().unwrap()
         };
         let three = |third| vec![master(1, "leader", true), master(2, "follower", true), master(3, "follower", third)];
         assert_eq!(last(three(true), 1), "3 of 3 that vote answer: 1 master may fail now");

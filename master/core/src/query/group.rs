@@ -2,10 +2,10 @@ use quarry_types::{ErrorCode, Leadership, LeaseId, ServerId, SessionId};
 
 use super::Fault;
 use crate::{
-    command::ServerWish,
+    command::{LogMark, ServerWish},
     keys,
     limits::SERVERS_MAX,
-    rows::{Cluster, Counters, Hold, Lease, Server, Settings, Totals},
+    rows::{Cluster, Counters, Hold, Lease, LogMarks, Server, Settings, Totals},
     state::{bad_key, decode, find, refuse},
     tables::{ReadTables, Table, TableError},
 };
@@ -95,6 +95,15 @@ pub fn leases(tables: &dyn ReadTables, after: LeaseId, limit: usize) -> Result<V
         Ok(LeaseView { id, record: decode(Table::Lease, key, value)? })
     };
     page.iter().map(view).collect()
+}
+
+/// How far each master had acknowledged the log when that was last recorded.
+///
+/// # Errors
+/// [`TableError`].
+pub fn log_marks(tables: &dyn ReadTables) -> Result<Vec<LogMark>, TableError> {
+    let row: Option<LogMarks> = find(tables, Table::Meta, keys::LOG_MARKS)?;
+    Ok(row.map(|row| row.logs).unwrap_or_default())
 }
 
 /// Whether a session is open.

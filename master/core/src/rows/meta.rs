@@ -1,5 +1,7 @@
 use quarry_types::{ClusterId, Epoch, Leadership, Lineage, NodeId, SessionId};
 
+use crate::command::LogMark;
+
 message! {
     /// Which cluster this is.
     pub struct Cluster as ClusterWire {
@@ -45,6 +47,24 @@ impl Counters {
         Leadership { lineage: cluster.lineage, epoch: self.epoch }
     }
 }
+
+message! {
+    /// What apply may do; absent: [`crate::feature::FIRST_LEVEL`].
+    pub struct FeatureLevel as FeatureLevelWire {
+        /// It only grows.
+        level: u32 = (uint32, tag = "1"),
+    }
+}
+record!(FeatureLevel as FeatureLevelWire);
+
+message! {
+    /// How far each master had acknowledged the log, by id.
+    pub struct LogMarks as LogMarksWire {
+        /// Those that were members when it was written.
+        logs: Vec<LogMark> = (message, repeated, tag = "1"),
+    }
+}
+record!(LogMarks as LogMarksWire);
 
 message! {
     /// How many rows there are, kept by every command that makes or removes one. Below a removed directory, files

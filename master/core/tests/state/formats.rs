@@ -128,6 +128,9 @@ fn commands() -> Vec<Kind> {
         }),
         Kind::RaiseIds(RaiseIds { chunk: ChunkId(300) }),
         Kind::ReleaseHold(ReleaseHold {}),
+        Kind::CompareStates(CompareStates {}),
+        Kind::MarkLogs(MarkLogs { logs: vec![LogMark { node: NodeId(3), index: 300 }] }),
+        Kind::RaiseLevel(RaiseLevel { level: 300 }),
     ]
 }
 
@@ -147,6 +150,7 @@ fn outcomes() -> Vec<Outcome> {
         Ok(Reply::Followed(Followed { worked: 3, more: true, chunks: vec![ChunkId(9), ChunkId(300)] })),
         Ok(Reply::Emptied(Emptied { emptied: 2 })),
         Ok(Reply::Master(NumberedMaster { node: NodeId(3) })),
+        Ok(Reply::Comparison(Comparison { index: 300 })),
         Err(Refusal::new(ErrorCode::NotFound, "no")),
     ]
 }
@@ -265,6 +269,8 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("counters", row(counters_with_masters)),
         ("cluster", row(Cluster { cluster: cluster(), lineage: lineage(), first_session: SessionId(300) })),
         ("hold", row(Hold { cause: LineageCause::Restored, since_ms: 99, first_chunk: ChunkId(300) })),
+        ("log-marks", row(LogMarks { logs: vec![LogMark { node: NodeId(3), index: 300 }] })),
+        ("feature-level", row(FeatureLevel { level: 300 })),
     ]
 }
 
@@ -276,6 +282,7 @@ fn golden_bytes_of_commands_outcomes_and_rows() {
         let command = Command { wall_ms: 1234, kind };
         let bytes = command.encode();
         assert_eq!(Command::decode(&bytes).unwrap(), command);
+        assert_eq!(Command::is_comparison(&bytes), matches!(command.kind, Kind::CompareStates(_)));
         text.push_str(&format!("command {}\n", hex(&bytes)));
     }
     for outcome in outcomes() {
@@ -329,6 +336,9 @@ fn decode_all(bytes: &[u8]) {
     let _ = Trash::decode(bytes);
     let _ = Wanted::decode(bytes);
     let _ = Hold::decode(bytes);
+    let _ = FeatureLevel::decode(bytes);
+    let _ = LogMarks::decode(bytes);
+    let _ = (Command::level_of(bytes), Command::is_comparison(bytes));
     let _ = keys::read_trash(bytes);
     let _ = (keys::read_one(bytes), keys::read_two(bytes), keys::read_entry(bytes));
 }

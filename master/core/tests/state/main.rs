@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests assert")]
 
 mod formats;
+mod levels;
 mod names;
 mod oracle;
 mod overlay;

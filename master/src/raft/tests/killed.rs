@@ -172,6 +172,10 @@ impl Kv for Braked<dyn Kv> {
         self.1.before(|| format!("making the checkpoint {}", name(to)));
         self.0.checkpoint(to)
     }
+
+    fn freeze(self: Arc<Self>) -> Result<Box<dyn quarry_env::kv::Frozen>, KvError> {
+        Arc::clone(&self.0).freeze()
+    }
 }
 
 pub(super) fn braked(at: u64) -> World {

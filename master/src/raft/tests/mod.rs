@@ -2,8 +2,10 @@
 //! (`suite`).
 
 mod alone;
+mod digests;
 mod group;
 mod killed;
+mod levels;
 mod million;
 mod must_sync;
 mod power;

@@ -156,7 +156,7 @@ fn a_vote(machine: &SimMachine) -> Result<(), Broken> {
 fn an_installed_snapshot(machine: &SimMachine) -> Result<(), Broken> {
     let open = || {
         let world = machine.boot();
-        State::open(&world, Layout::new(&world, Path::new(DIR)))
+        State::open(&world, Layout::new(&world, Path::new(DIR)), Features::THIS_BUILD)
     };
     let mark = |index| Mark { index, raft: Vec::new() };
     machine.boot().disk.create_dir_durably(Path::new(DIR), SETTING).unwrap();

@@ -10,7 +10,8 @@ use openraft::{
 use quarry_env_sim::SimMachine;
 
 use super::{
-    super::log::LogStore, super::machine::Machine, super::open::Stores, super::types::Runtime, super::types::Types, *,
+    super::digests::Digests, super::log::LogStore, super::machine::Machine, super::open::Stores, super::types::Runtime,
+    super::types::Types, *,
 };
 use crate::store::{Layout, State};
 
@@ -19,9 +20,9 @@ use crate::store::{Layout, State};
 fn build(world: &World, dir: &std::path::Path) -> (LogStore, Machine) {
     let layout = Layout::new(world, dir);
     layout.prepare().unwrap();
-    let state = State::open(world, layout.clone()).unwrap();
+    let state = State::open(world, layout.clone(), Features::THIS_BUILD).unwrap();
     let log = LogStore::open(world, &layout, None, Stores::new().1).unwrap();
-    (log, Machine::new(world, Arc::clone(&state), Stores::new().1).unwrap())
+    (log, Machine::new(world, Arc::clone(&state), Digests::new(world), Stores::new().1).unwrap())
 }
 
 struct OnRocks;

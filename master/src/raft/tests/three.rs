@@ -19,7 +19,7 @@ pub(super) struct Member {
     serving: Serving,
 }
 
-fn timing() -> GroupConfig {
+pub(super) fn timing() -> GroupConfig {
     // Roomy, for machines that do much else.
     GroupConfig { heartbeat: Duration::from_millis(200), election: Duration::from_secs(2), ..config() }
 }
@@ -50,7 +50,7 @@ fn serve(world: &World, group: &Group, listener: Box<dyn quarry_env::Listener>) 
 }
 
 impl Member {
-    async fn first(temp: &tempfile::TempDir, config: GroupConfig) -> Member {
+    pub(super) async fn first(temp: &tempfile::TempDir, config: GroupConfig) -> Member {
         let (world, dir) = (real(), temp.path().join("1"));
         let (listener, address) = bound("127.0.0.1:0").await;
         let node = Node { id: NodeId(1), address };
@@ -61,7 +61,7 @@ impl Member {
         Member { world, dir, node, group, serving }
     }
 
-    async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
+    pub(super) async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
         Self::another_in(temp, id, us(), config).await
     }
 
@@ -97,7 +97,7 @@ impl Member {
         (world, dir, node)
     }
 
-    async fn again((world, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
+    pub(super) async fn again((world, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
         let (listener, _) = bound(&node.address).await;
         // What was being answered when it stopped may hold the stores for a moment longer.
         let mut opened = None;

@@ -63,6 +63,22 @@ pub enum MastersVerb {
     },
     /// Hand the leadership to any other master, before this one is stopped
     StepDown,
+    /// Have the masters compare a hash of what they hold, and show who differs
+    ///
+    /// They do so by themselves every `compare-interval` (`quarry settings`). Each hashes its state as it was right after
+    /// the same entry of the log, in the background. A master that does not answer is shown as `unknown`; one that differs
+    /// is an alarm that `quarry status` shows until it is replaced, and this ends with an error.
+    Compare,
+    /// Let the masters use what the release that all of them run brought, for good
+    ///
+    /// While masters of two releases run, they do only what both can. When every one of them runs the newer release, and the
+    /// older one will not be started again, this puts the highest feature level in force that all know. Refused, with the
+    /// reason, while a master does not know it or does not answer; a master of an older release stops from then on.
+    Upgrade {
+        /// This level, instead of the highest that all know
+        #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..))]
+        to: Option<u32>,
+    },
 }
 
 /// `explain …`. With -v every filter and every term of the score.

@@ -25,6 +25,7 @@ use crate::{
     error::MasterError,
     http, identity, listen,
     raft::{Belonging, Group, GroupConfig, RaftRpc},
+    reading::StaleReads,
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
     service::{self, Service},
     shared::{CopyCounts, Shared},
@@ -105,6 +106,7 @@ impl Master {
             session: config.session,
             present: Mutex::default(),
             copies: CopyCounts::default(),
+            stale_reads: StaleReads::default(),
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
             changing_settings: tokio::sync::Mutex::default(),
         });

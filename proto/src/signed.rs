@@ -66,6 +66,8 @@ between_masters! {
     SnapshotReply: "installed",
     IntroduceRequest: "introduce",
     Introduction: "introduction",
+    ConfirmRequest: "confirm",
+    ConfirmReply: "confirmed",
 }
 
 /// Encodes and signs.

@@ -8,8 +8,7 @@ use std::{
 };
 
 use openraft::{
-    ReadPolicy,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, RaftError},
     impls::BasicNode,
 };
 use quarry_env::{Clock, World, clock::timeout};
@@ -19,8 +18,11 @@ use quarry_types::{ErrorCode, NodeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
+    Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
+    bounded::Bounded,
+    codec,
     incoming::Incoming,
+    network::Peers,
     open::{self, Raft, Stores},
     parties::Parties,
     room::Room,
@@ -33,8 +35,6 @@ use crate::store::{Layout, Snapshot, State};
 pub(super) const PROPOSALS_MAX: usize = 2048;
 /// The longest encoded command, in bytes. The wire's limits keep every request below it.
 const COMMAND_BYTES_MAX: usize = 1 << 20;
-/// How long a read waits to hear from a majority.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long creating a group may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long openraft's tasks may take to let go of the stores when the group stops.
@@ -59,6 +59,7 @@ struct Inner {
     room: Room,
     parties: Parties,
     incoming: Incoming,
+    bounded: Bounded,
 }
 
 impl Group {
@@ -147,7 +148,9 @@ impl Group {
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
-        let inner = Inner { world, config, raft, state, stores, watching, permits, room, parties, incoming };
+        let peers = Peers { world: world.clone(), parties: parties.clone() };
+        let bounded = Bounded::new(&world, &raft, peers, watching.leader());
+        let inner = Inner { world, config, raft, state, stores, watching, permits, room, parties, incoming, bounded };
         Ok(Group { inner: Arc::new(inner) })
     }
 
@@ -172,23 +175,6 @@ impl Group {
         match written {
             Ok(Ok(response)) => response.data.0.ok_or_else(|| unavailable("the group applied something else")),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
-            }
-            Ok(Err(error)) => Err(unavailable(&error.to_string())),
-            Err(elapsed) => Err(unavailable(&elapsed.to_string())),
-        }
-    }
-
-    /// The state, with everything that was acknowledged before this call (linearizable, by read index).
-    ///
-    /// # Errors
-    /// When this master does not lead, or cannot prove that it does.
-    pub async fn read(&self) -> Result<View, ProposeError> {
-        let inner = &self.inner;
-        let ready = inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match timeout(&*inner.world.clock, READ_TIMEOUT, ready).await {
-            Ok(Ok(_)) => Ok(self.view()),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
                 Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
             }
             Ok(Err(error)) => Err(unavailable(&error.to_string())),
@@ -286,6 +272,10 @@ impl Group {
 
     pub(super) fn parties(&self) -> &Parties {
         &self.inner.parties
+    }
+
+    pub(super) fn bounded(&self) -> &Bounded {
+        &self.inner.bounded
     }
 
     pub(super) fn incoming(&self) -> &Incoming {

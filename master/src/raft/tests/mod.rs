@@ -2,6 +2,8 @@
 //! (`suite`).
 
 mod alone;
+mod bounded;
+mod cut;
 mod group;
 mod killed;
 mod million;

@@ -49,12 +49,8 @@ impl Client {
         let doing = format!("listing {path}");
         check_path(&doing, path)?;
         let limit = if limit == 0 { limits::LIST_PAGE } else { limit };
-        let make = |stale_ok| v1::ListRequest {
-            path: path.into(),
-            token: token.clone(),
-            limit: limit as u64,
-            stale_ok,
-        };
+        let make =
+            |stale_ok| v1::ListRequest { path: path.into(), token: token.clone(), limit: limit as u64, stale_ok };
         let shared = &self.shared;
         let page = self
             .lookups

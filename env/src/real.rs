@@ -12,7 +12,9 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use rand::RngCore;
 
-use crate::{BootInstant, Blocking, Clock, Instant, KvFactory, Random, World, blocking::Job, clock::Sleep, net::BoxFuture};
+use crate::{
+    Blocking, BootInstant, Clock, Instant, KvFactory, Random, World, blocking::Job, clock::Sleep, net::BoxFuture,
+};
 
 pub(crate) fn world(kv: Arc<dyn KvFactory>) -> World {
     World {

@@ -75,7 +75,9 @@ fn grpc_code(code: ErrorCode) -> Code {
         }
         E::LeaseHeld | E::OutcomeUnknown | E::PipelineBroken | E::StaleLeader => Code::Aborted,
         E::Busy | E::NoSpace => Code::ResourceExhausted,
-        E::NotEnoughServers | E::NotLeader | E::Unavailable | E::UnderReplicated | E::DiskFailed | E::TooStale => Code::Unavailable,
+        E::NotEnoughServers | E::NotLeader | E::Unavailable | E::UnderReplicated | E::DiskFailed | E::TooStale => {
+            Code::Unavailable
+        }
         E::DeadlineExceeded => Code::DeadlineExceeded,
         E::Corrupt => Code::DataLoss,
         E::Unauthorized => Code::Unauthenticated,

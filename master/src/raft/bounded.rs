@@ -80,7 +80,8 @@ impl Bounded {
             }
             .boxed()
         });
-        let asking = Asking { world: world.clone(), leader, peer: AsyncMutex::new(None), indexes: indexes.clone(), peers };
+        let asking =
+            Asking { world: world.clone(), leader, peer: AsyncMutex::new(None), indexes: indexes.clone(), peers };
         let (asking, kept) = (Arc::new(asking), Arc::clone(&last));
         let proofs = Rounds::new(move || {
             let (asking, last) = (Arc::clone(&asking), Arc::clone(&kept));
@@ -159,7 +160,10 @@ impl Asking {
         };
         peer.confirm(CONFIRM_DEADLINE).await.map_err(|error| match error.code {
             ErrorCode::NotLeader => ProposeError::NotLeader { leader: error.leader },
-            _ => ProposeError::Unavailable(format!("master {id} at {address} does not confirm that it leads: {}", error.message)),
+            _ => ProposeError::Unavailable(format!(
+                "master {id} at {address} does not confirm that it leads: {}",
+                error.message
+            )),
         })
     }
 }
@@ -184,7 +188,11 @@ impl Group {
     /// Waits until this member has applied the log up to `index`. Cancel-safe.
     async fn applied_up_to(&self, index: u64) -> Result<(), ProposeError> {
         let waiting = self.raft().wait(None);
-        waiting.applied_index_at_least(Some(index), "what a read needs").await.map(|_| ()).map_err(|error| unavailable(&error.to_string()))
+        waiting
+            .applied_index_at_least(Some(index), "what a read needs")
+            .await
+            .map(|_| ())
+            .map_err(|error| unavailable(&error.to_string()))
     }
 
     /// Waits for as long as `patience`, and for some seconds at most, until the state here is one that a read may be

@@ -7,7 +7,12 @@ use quarry_client::{Client, ClientConfig};
 use quarry_env::{World, clock, kv::NoKv};
 use tokio::sync::OnceCell;
 
-use crate::{args::{Global, Stale}, error::Outcome, output::Notes, progress};
+use crate::{
+    args::{Global, Stale},
+    error::Outcome,
+    output::Notes,
+    progress,
+};
 
 /// Taking leave of the masters may take this long; a session that is not closed ends by itself.
 const LEAVE: Duration = Duration::from_secs(3);

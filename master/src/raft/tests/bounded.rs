@@ -112,7 +112,8 @@ async fn s4_a_follower_that_is_cut_off_serves_as_long_as_it_can_prove_its_age_an
     assert!(shows(follower, LONG, before).await.unwrap());
     assert!(!shows(follower, LONG, after).await.unwrap());
     // A bound that has passed since; it is not served from the state of then, however long one waits.
-    until("the proof to be older than a little", async || now(follower).since(proven) > Duration::from_millis(50)).await;
+    until("the proof to be older than a little", async || now(follower).since(proven) > Duration::from_millis(50))
+        .await;
     let allowed = Allowed { within: Duration::from_millis(20), seen: 0 };
     let refused = follower.group.within(allowed, now(follower), Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::TooStale);
@@ -181,7 +182,10 @@ async fn s4_only_a_leader_that_a_majority_answers_confirms() {
         parties.open_answer::<v1::ConfirmReply>(&reply, &asked).map(|reply| reply.index)
     };
     let refused = ask(&members[0], &members[1]).await.unwrap_err();
-    assert_eq!((refused.code, refused.leader.as_deref()), (ErrorCode::NotLeader, Some(members[0].node.address.as_str())));
+    assert_eq!(
+        (refused.code, refused.leader.as_deref()),
+        (ErrorCode::NotLeader, Some(members[0].node.address.as_str()))
+    );
     let opened = ask(&members[1], &members[0]).await.unwrap();
     session(&members[0].group, 1).await.unwrap();
     assert!(ask(&members[1], &members[0]).await.unwrap() > opened);

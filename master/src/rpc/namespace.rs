@@ -324,7 +324,7 @@ impl Namespace for NamespaceRpc {
                 offset: request.offset,
                 limit: request.limit,
             };
-            Ok(self.service.locate(call, &reading).await?)
+            self.service.locate(call, &reading).await
         })
         .await
     }

@@ -19,6 +19,7 @@ use crate::{
     masters::{Answer, Masters},
     pool::Pool,
     session::Sessions,
+    stale::Lookups,
 };
 
 /// Complaints about replicas sent to the master at once; further ones are dropped, the next reader complains again.
@@ -60,6 +61,7 @@ const WRITERS_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) lookups: Lookups,
 }
 
 /// What a client, its readers and its writers have in common.
@@ -110,7 +112,8 @@ impl Client {
             breakers: Mutex::default(),
             writers: TaskTracker::new(),
         };
-        Ok(Client { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        Ok(Client { lookups: Lookups::new(&shared), shared })
     }
 
     /// What goes with every call into the servers' logs.
@@ -143,7 +146,7 @@ impl Client {
     /// # Errors
     /// [`ErrorCode::NotFound`], [`ErrorCode::IsADirectory`] and others.
     pub async fn open(&self, path: &str) -> Result<FileReader, ClientError> {
-        FileReader::open(&self.shared, path).await
+        FileReader::open(&self.lookups, path).await
     }
 
     /// Closes the session. Later mutations open another. Writers that were dropped give their files up first.

@@ -7,6 +7,7 @@
 //! | module | does |
 //! |---|---|
 //! | `client`, `namespace`, `trash` | the handle; names: look up, list, move, remove, take back |
+//! | `stale` | look-ups that any master may answer, a little late |
 //! | `admin`, `settings` | what operators ask, order and set |
 //! | `writer` | a file being written: window, packets, seal-and-continue |
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
@@ -40,6 +41,7 @@ mod reader;
 mod retry;
 mod session;
 mod settings;
+mod stale;
 mod trash;
 mod writer;
 

@@ -1,5 +1,7 @@
 //! Finding the leader among the masters, and calling it until it answers or patience ends.
 
+mod any;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
@@ -12,6 +14,8 @@ use quarry_types::{Advice, ErrorCode, limits::CONNECT_DEADLINE};
 use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
 
 use crate::{ClientError, admin::admin, channel, retry::Backoff};
+
+pub(crate) use any::Asked;
 
 /// One attempt at a call; a master that does not answer within this is asked again, or another is.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,6 +53,8 @@ struct State {
     leader: Option<String>,
     /// Which of the addresses is tried next when nobody is known to lead.
     next: usize,
+    /// Who answered last what anybody may answer.
+    answered: Option<String>,
 }
 
 /// What to do after a failed attempt.

@@ -9,7 +9,7 @@ use quarry_proto::{WireError, v1};
 use quarry_types::{ErrorCode, limits, name};
 use tonic::Streaming;
 
-use crate::{ChunkInfo, Client, ClientError, FileInfo, ListPage, Usage, client::Shared, session::namespace};
+use crate::{ChunkInfo, Client, ClientError, FileInfo, ListPage, Usage, session::namespace, stale::Lookups};
 
 /// Refuses a path that no master would take, before anything is sent.
 pub(crate) fn check_path(doing: &str, path: &str) -> Result<(), ClientError> {
@@ -29,7 +29,7 @@ impl Client {
     /// # Errors
     /// [`ErrorCode::NotFound`] and others of the error table.
     pub async fn stat(&self, path: &str) -> Result<FileInfo, ClientError> {
-        self.shared.stat(path).await
+        self.lookups.stat(path).await
     }
 
     /// The entries of a directory in name order, fetched as the stream is read. An entry that is made or removed
@@ -49,10 +49,12 @@ impl Client {
         let doing = format!("listing {path}");
         check_path(&doing, path)?;
         let limit = if limit == 0 { limits::LIST_PAGE } else { limit };
-        let request = v1::ListRequest { path: path.into(), token, limit: limit as u64 };
+        let make =
+            |stale_ok| v1::ListRequest { path: path.into(), token: token.clone(), limit: limit as u64, stale_ok };
         let shared = &self.shared;
-        let pages = shared
-            .ask(&doing, request, |channel, request| {
+        let page = self
+            .lookups
+            .ask(&doing, make, |channel, request| {
                 let world = shared.world.clone();
                 let patience = shared.config.deadline;
                 Box::pin(async move {
@@ -63,8 +65,8 @@ impl Client {
                 })
             })
             .await?;
-        let entries = pages.0.into_iter().map(FileInfo::try_from).collect::<Result<_, _>>();
-        Ok(ListPage { entries: entries.map_err(|e| ClientError::from_wire(&doing, e))?, token: pages.1 })
+        let entries = page.entries.into_iter().map(FileInfo::try_from).collect::<Result<_, _>>();
+        Ok(ListPage { entries: entries.map_err(|e| ClientError::from_wire(&doing, e))?, token: page.token })
     }
 
     /// Makes a directory; with `parents` also those above it, and it may exist.
@@ -143,10 +145,10 @@ impl Client {
     pub async fn usage(&self, path: &str) -> Result<Usage, ClientError> {
         let doing = format!("summing up {path}");
         check_path(&doing, path)?;
-        let request = v1::UsageRequest { path: path.into() };
+        let make = |stale_ok| v1::UsageRequest { path: path.into(), stale_ok };
         let reply = self
-            .shared
-            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).usage(request).await }))
+            .lookups
+            .ask(&doing, make, |channel, request| Box::pin(async move { namespace(channel).usage(request).await }))
             .await?;
         Ok(reply.into())
     }
@@ -159,7 +161,7 @@ impl Client {
         let mut all: Vec<ChunkInfo> = Vec::new();
         let mut offset = 0;
         loop {
-            let page = self.shared.locate(file, offset, 0).await?;
+            let page = self.lookups.locate(file, offset, 0).await?;
             let Some(last) = page.chunks.last() else { return Ok(all) };
             // The last chunk may be open, and then its length is unknown; nothing follows it.
             let next = last.offset + last.length;
@@ -179,13 +181,13 @@ pub(crate) struct Located {
     pub(crate) cluster: Bytes,
 }
 
-impl Shared {
+impl Lookups {
     pub(crate) async fn stat(&self, path: &str) -> Result<FileInfo, ClientError> {
         let doing = format!("looking up {path}");
         check_path(&doing, path)?;
-        let request = v1::StatRequest { path: path.into() };
+        let make = |stale_ok| v1::StatRequest { path: path.into(), stale_ok };
         let reply = self
-            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).stat(request).await }))
+            .ask(&doing, make, |channel, request| Box::pin(async move { namespace(channel).stat(request).await }))
             .await?;
         file(&doing, reply.file)
     }
@@ -193,9 +195,10 @@ impl Shared {
     /// Chunks of exactly this version of `file`, from the one that covers `offset`; at most `limit` (0: a page).
     pub(crate) async fn locate(&self, file: &FileInfo, offset: u64, limit: u32) -> Result<Located, ClientError> {
         let doing = format!("locating the chunks of {}", file.path);
-        let request = v1::LocateRequest { inode: file.inode.0, version: file.version, offset, limit };
+        let (inode, version) = (file.inode.0, file.version);
+        let make = |stale_ok| v1::LocateRequest { inode, version, offset, limit, stale_ok };
         let reply = self
-            .ask(&doing, request, |channel, request| Box::pin(async move { namespace(channel).locate(request).await }))
+            .ask(&doing, make, |channel, request| Box::pin(async move { namespace(channel).locate(request).await }))
             .await?;
         let chunks: Result<_, WireError> = reply.chunks.into_iter().map(ChunkInfo::try_from).collect();
         let chunks = chunks.map_err(|e| ClientError::from_wire(&doing, e))?;
@@ -203,14 +206,17 @@ impl Shared {
     }
 }
 
-/// The entries of a stream of pages and the token behind them.
-type Pages = (Vec<v1::FileInfo>, Bytes);
-
-async fn collect(mut stream: Streaming<v1::ListPage>) -> Result<tonic::Response<Pages>, tonic::Status> {
-    let mut all: Pages = (Vec::new(), Bytes::new());
+/// All pages of a stream as one. It is as old as the oldest of them, and shows at least what each of them shows.
+async fn collect(mut stream: Streaming<v1::ListPage>) -> Result<tonic::Response<v1::ListPage>, tonic::Status> {
+    let mut all = v1::ListPage::default();
     while let Some(page) = stream.message().await? {
-        all.0.extend(page.entries);
-        all.1 = page.token;
+        all.entries.extend(page.entries);
+        all.token = page.token;
+        if let Some(page) = page.staleness {
+            let before = all.staleness.unwrap_or_default();
+            let (ms, applied) = (before.ms.max(page.ms), before.applied.max(page.applied));
+            all.staleness = Some(v1::Staleness { ms, applied });
+        }
     }
     Ok(tonic::Response::new(all))
 }

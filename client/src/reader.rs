@@ -29,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 use quarry_types::ErrorCode;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 
-use crate::{ClientError, FileInfo, client::Shared};
+use crate::{ClientError, FileInfo, stale::Lookups};
 use ahead::Ahead;
 use opened::Opened;
 use range::RangeReader;
@@ -78,8 +78,8 @@ pub struct FileReader {
 }
 
 impl FileReader {
-    pub(crate) async fn open(shared: &Arc<Shared>, path: &str) -> Result<Self, ClientError> {
-        let file = Opened::open(shared, path).await?;
+    pub(crate) async fn open(lookups: &Lookups, path: &str) -> Result<Self, ClientError> {
+        let file = Opened::open(lookups, path).await?;
         Ok(FileReader { file, ahead: None, current: Bytes::new(), used: 0, position: 0 })
     }
 

@@ -22,6 +22,19 @@ impl Instant {
     }
 }
 
+/// An instant of [`Clock::boot`]: time since an arbitrary start. A type of its own, because [`Instant`]s stand still while
+/// the machine sleeps and the two must not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootInstant(pub Duration);
+
+impl BootInstant {
+    /// The time from `earlier` to `self`; zero when `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: BootInstant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// A boxed sleep.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
@@ -29,6 +42,9 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 pub trait Clock: Send + Sync {
     /// Monotonic time.
     fn now(&self) -> Instant;
+    /// Monotonic time that also passes while the machine sleeps, and, as [`Clock::now`] does, while the process is stopped.
+    /// For saying that something is not older than so much: there a pause that is not counted would be a lie.
+    fn boot(&self) -> BootInstant;
     /// Milliseconds since the Unix epoch. For display only: nothing may depend on it (S10).
     fn wall_ms(&self) -> u64;
     /// Completes after `by`. Dropping it cancels it.

@@ -27,7 +27,7 @@ mod real;
 use std::sync::Arc;
 
 pub use blocking::Blocking;
-pub use clock::{Clock, Instant};
+pub use clock::{BootInstant, Clock, Instant};
 pub use disk::{Disk, DiskFile, DiskSpace, OpenMode, SyncPoint};
 pub use kv::{Batch, Kv, KvError, KvFactory, KvOptions, Recovery, Space};
 pub use net::{Listener, Net, Stream};

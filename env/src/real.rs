@@ -9,9 +9,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use rand::RngCore;
 
-use crate::{Blocking, Clock, Instant, KvFactory, Random, World, blocking::Job, clock::Sleep, net::BoxFuture};
+use crate::{
+    Blocking, BootInstant, Clock, Instant, KvFactory, Random, World, blocking::Job, clock::Sleep, net::BoxFuture,
+};
 
 pub(crate) fn world(kv: Arc<dyn KvFactory>) -> World {
     World {
@@ -31,6 +34,12 @@ struct TokioClock {
 impl Clock for TokioClock {
     fn now(&self) -> Instant {
         Instant(self.start.elapsed())
+    }
+
+    fn boot(&self) -> BootInstant {
+        // Fails on kernels from before 2.6.39 only, which nothing here runs on.
+        let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or_else(|_| self.start.elapsed(), Duration::from);
+        BootInstant(since)
     }
 
     fn wall_ms(&self) -> u64 {
@@ -62,5 +71,25 @@ impl Blocking for Pool {
             // A panic or a shutdown drops the job's channel, which the caller sees as `JobLost`.
             let _ended = handle.await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::NoKv;
+
+    #[test]
+    fn s10_the_boot_clock_counts_the_time_in_which_the_machine_slept() {
+        // The kernel's own uptime does, in hundredths of a second.
+        let clock = world(Arc::new(NoKv)).clock;
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            Duration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
+        };
+        let slack = Duration::from_millis(10);
+        let (before, boot) = (uptime(), clock.boot().0);
+        let after = uptime();
+        assert!(boot + slack >= before && boot <= after + slack, "{before:?} {boot:?} {after:?}");
     }
 }

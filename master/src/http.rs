@@ -48,6 +48,7 @@ fn ready(shared: &Weak<Shared>, stopped: &watch::Receiver<bool>) -> Result<(), S
 fn samples(shared: &Shared) -> Vec<Sample> {
     let mut all = group(shared);
     all.extend(copies(shared));
+    all.push(stale_reads(shared));
     // The rest is known to who leads only.
     if let Some(leading) = shared.present() {
         let (soft, now) = (leading.soft(), shared.now());
@@ -101,6 +102,14 @@ fn copies(shared: &Shared) -> Vec<Sample> {
             .fold(ended, |sample, (outcome, count)| sample.labelled([("outcome", outcome.to_owned())], of(count))),
         Sample::counter("copied_bytes", "Bytes of the copies that are done").value(of(&copies.bytes)),
     ]
+}
+
+fn stale_reads(shared: &Shared) -> Sample {
+    let outcomes = [("answered", &shared.stale_reads.answered), ("refused", &shared.stale_reads.refused)];
+    let reads = Sample::counter("stale_reads", "Reads that were allowed to be a little old");
+    outcomes.into_iter().fold(reads, |sample, (outcome, count)| {
+        sample.labelled([("outcome", outcome.to_owned())], count.load(Ordering::Relaxed) as f64)
+    })
 }
 
 fn servers(soft: &Soft, now: Instant) -> Vec<Sample> {

@@ -36,6 +36,7 @@ pub mod logging;
 mod lookups;
 mod orphans;
 pub mod raft;
+mod reading;
 mod reconcile;
 pub mod recover;
 mod renewals;

@@ -6,6 +6,7 @@ mod check;
 mod complete;
 mod explain;
 mod heartbeat;
+mod hints;
 mod list;
 mod locate;
 pub mod masters;
@@ -34,6 +35,7 @@ pub use receipts::Receipts;
 pub use report::FULL_REPORTS;
 pub use seal::{SealChunkCall, Sealer};
 
+use quarry_env::World;
 use quarry_proto::v1;
 use quarry_types::ClusterId;
 use tonic::metadata::MetadataMap;
@@ -53,6 +55,11 @@ impl Service {
     /// Over a running master.
     pub fn new(shared: Arc<Shared>) -> Self {
         Service { shared }
+    }
+
+    /// Its surroundings.
+    pub fn world(&self) -> &World {
+        &self.shared.world
     }
 
     /// The cluster.

@@ -28,6 +28,7 @@ use crate::{
     locations::Locations,
     orphans::Orphans,
     raft::{Group, View},
+    reading::StaleReads,
     renewals::Renewals,
     repairing::{Repairing, Survey},
     servers::Servers,
@@ -55,6 +56,8 @@ pub struct Shared {
     pub present: Mutex<Option<Arc<Leading>>>,
     /// Copies that ended.
     pub copies: CopyCounts,
+    /// Reads that were allowed to be old.
+    pub stale_reads: StaleReads,
     /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
     pub running: Mutex<RunningClock>,
     /// Held by whoever reads, changes and puts the settings as a whole: nobody else's change may fall between.

@@ -17,7 +17,7 @@ pub struct WireError {
     pub message: String,
     /// Who failed, when it was not the one asked.
     pub server: Option<ServerId>,
-    /// Where the leader is, with [`ErrorCode::NotLeader`], when known.
+    /// Where the leader is, with [`ErrorCode::NotLeader`] and [`ErrorCode::TooStale`], when known.
     pub leader: Option<String>,
 }
 
@@ -75,7 +75,9 @@ fn grpc_code(code: ErrorCode) -> Code {
         }
         E::LeaseHeld | E::OutcomeUnknown | E::PipelineBroken | E::StaleLeader => Code::Aborted,
         E::Busy | E::NoSpace => Code::ResourceExhausted,
-        E::NotEnoughServers | E::NotLeader | E::Unavailable | E::UnderReplicated | E::DiskFailed => Code::Unavailable,
+        E::NotEnoughServers | E::NotLeader | E::Unavailable | E::UnderReplicated | E::DiskFailed | E::TooStale => {
+            Code::Unavailable
+        }
         E::DeadlineExceeded => Code::DeadlineExceeded,
         E::Corrupt => Code::DataLoss,
         E::Unauthorized => Code::Unauthenticated,

@@ -70,6 +70,8 @@ between_masters! {
     DigestReply: "digested",
     StartedRequest: "started",
     StartedReply: "known",
+    ConfirmRequest: "confirm",
+    ConfirmReply: "confirmed",
 }
 
 /// Encodes and signs.

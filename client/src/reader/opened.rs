@@ -16,14 +16,22 @@ use super::{
     conversation::{Conversation, Next},
 };
 use crate::{
-    ChunkInfo, ChunkState, ClientError, FileInfo, FileKind, client::Shared, namespace::Located, pool::Target,
-    retry::Backoff, session::namespace,
+    ChunkInfo, ChunkState, ClientError, FileInfo, FileKind,
+    client::Shared,
+    namespace::Located,
+    pool::Target,
+    retry::Backoff,
+    session::namespace,
+    stale::{Lookups, is_of_the_master},
 };
 
 /// Chunks whose places are remembered; past it all are asked for again.
 const REMEMBERED_MAX: usize = 16 * LOCATE_PAGE;
 /// After one member said how far an open chunk can be read: how long to wait for others, who may know of more.
 const OTHERS: Duration = Duration::from_secs(1);
+/// How long a file that was opened for answers of any master waits for the leader, when hints did not help: an election
+/// takes less.
+const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 /// One complaint to the master.
 const COMPLAINT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -37,6 +45,7 @@ pub(super) struct Part {
 
 pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
+    lookups: Lookups,
     pub(super) info: FileInfo,
     pub(super) cluster: ClusterId,
     /// Bytes that can be read.
@@ -47,13 +56,14 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) async fn open(shared: &Arc<Shared>, path: &str) -> Result<Arc<Opened>, ClientError> {
-        let info = shared.stat(path).await?;
+    pub(super) async fn open(lookups: &Lookups, path: &str) -> Result<Arc<Opened>, ClientError> {
+        let info = lookups.stat(path).await?;
         if info.kind == FileKind::Directory {
             return Err(ClientError::new(ErrorCode::IsADirectory, format!("opening {path}"), "it is a directory"));
         }
         let mut file = Opened {
-            shared: Arc::clone(shared),
+            shared: Arc::clone(&lookups.shared),
+            lookups: lookups.clone(),
             cluster: ClusterId::default(),
             length: info.length,
             counters: Counters::default(),
@@ -61,7 +71,7 @@ impl Opened {
             info,
         };
         if file.info.length > 0 || file.info.open {
-            let page = shared.locate(&file.info, 0, 0).await?;
+            let page = lookups.locate(&file.info, 0, 0).await?;
             file.cluster = convert::cluster(&page.cluster, "cluster")
                 .map_err(|e| ClientError::from_wire(&format!("opening {path}"), e))?;
             file.remember(page);
@@ -90,8 +100,9 @@ impl Opened {
         let start = world.clock.now();
         let mut backoff = Backoff::default();
         let mut sealed = self.info.length;
+        let mut lookups = self.lookups.clone();
         loop {
-            let page = self.shared.locate(&self.info, sealed, 0).await?;
+            let page = lookups.locate(&self.info, sealed, 0).await?;
             let (last, more) = (page.chunks.last().cloned(), page.more);
             self.remember(page);
             match last {
@@ -99,6 +110,8 @@ impl Opened {
                     if let Some(readable) = self.ask_readable(&chunk).await {
                         return Ok(chunk.offset + readable);
                     }
+                    // It may have been sealed since, with other servers.
+                    lookups = lookups.of_the_leader();
                     sealed = sealed.max(chunk.offset);
                 }
                 Some(chunk) if more => {
@@ -148,7 +161,7 @@ impl Opened {
         if let Some(part) = self.known_part(at) {
             return Ok(part);
         }
-        let page = self.shared.locate(&self.info, at, 0).await?;
+        let page = self.lookups.locate(&self.info, at, 0).await?;
         self.remember(page);
         self.known_part(at).ok_or_else(|| {
             let message = format!("the master knows no chunk at file offset {at} of {}", self.length);
@@ -168,13 +181,28 @@ impl Opened {
 
     /// Where the chunk at file offset `offset` is now.
     pub(super) async fn relocate(&self, offset: u64) -> Result<ChunkInfo, ClientError> {
-        let page = self.shared.locate(&self.info, offset, 1).await?;
+        let page = self.located_anew(offset).await?;
         let found = page.chunks.first().filter(|chunk| chunk.offset == offset).cloned();
         self.remember(page);
         found.ok_or_else(|| {
             let message = format!("the master knows no chunk at file offset {offset} any more; open the file again");
             ClientError::new(ErrorCode::NotFound, format!("reading {}", self.info.path), message)
         })
+    }
+
+    /// Those who were named before did not have it: the leader knows more than hints. While none can be asked, those who were
+    /// busy or away for a moment are tried again, where the file was opened for that.
+    async fn located_anew(&self, offset: u64) -> Result<Located, ClientError> {
+        let leader = self.lookups.of_the_leader();
+        if !self.lookups.may_be_stale() {
+            return leader.locate(&self.info, offset, 1).await;
+        }
+        let asked = timeout(&*self.shared.world.clock, LEADER_PATIENCE, leader.locate(&self.info, offset, 1)).await;
+        match asked {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(error)) if !is_of_the_master(error.code()) => Err(error),
+            Ok(Err(_)) | Err(_) => self.lookups.locate(&self.info, offset, 1).await,
+        }
     }
 
     /// Tells the master of a bad replica, in the background.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use quarry_env::{Clock, Instant, clock::Sleep};
+use quarry_env::{BootInstant, Clock, Instant, clock::Sleep};
 
 /// 2030-01-01T00:00:00Z, when every simulation starts.
 const EPOCH_MS: u64 = 1_893_456_000_000;
@@ -37,6 +37,11 @@ impl SimClock {
 impl Clock for SimClock {
     fn now(&self) -> Instant {
         Instant(self.start.get_or_init(tokio::time::Instant::now).elapsed())
+    }
+
+    /// Simulated machines do not sleep.
+    fn boot(&self) -> BootInstant {
+        BootInstant(self.now().0)
     }
 
     fn wall_ms(&self) -> u64 {

@@ -17,6 +17,7 @@
 //! | [`repair`] | what a chunk lacks, what is done about it, in which order and how fast |
 //! | [`balance`] | who is too full, what moves where, and which chunks are read so much that they get one more replica |
 //! | [`running`] | the leader's clock without the time in which it was stopped |
+//! | [`staleness`] | whether a read that may be a little old is answered here |
 //! | [`settings`] | what an operator may set, with defaults and bounds |
 //! | [`limits`] | the numbers that bound the tables and the work of one command |
 
@@ -43,6 +44,7 @@ pub mod running;
 pub mod seal;
 mod sessions;
 pub mod settings;
+pub mod staleness;
 mod state;
 pub mod tables;
 

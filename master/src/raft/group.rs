@@ -8,8 +8,7 @@ use std::{
 };
 
 use openraft::{
-    ReadPolicy,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, RaftError},
     impls::BasicNode,
 };
 use quarry_env::{Clock, World, clock::timeout};
@@ -20,10 +19,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
+    Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
+    bounded::Bounded,
+    codec,
     digests::{Digests, Known},
     gate::Gate,
     incoming::Incoming,
+    network::Peers,
     open::{self, Opened, Raft, Stores},
     parties::Parties,
     room::Room,
@@ -36,8 +38,6 @@ use crate::store::{Layout, Snapshot, State};
 pub(super) const PROPOSALS_MAX: usize = 2048;
 /// The longest encoded command, in bytes. The wire's limits keep every request below it.
 const COMMAND_BYTES_MAX: usize = 1 << 20;
-/// How long a read waits to hear from a majority.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long creating a group may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long openraft's tasks may take to let go of the stores when the group stops.
@@ -65,6 +65,7 @@ struct Inner {
     gate: Gate,
     incoming: Incoming,
     stopped: CancellationToken,
+    bounded: Bounded,
 }
 
 impl Group {
@@ -154,6 +155,13 @@ impl Group {
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
+        let peers = Peers {
+            world: world.clone(),
+            parties: parties.clone(),
+            gate: gate.clone(),
+            advertise: config.advertise.clone(),
+        };
+        let bounded = Bounded::new(&world, &raft, peers, watching.leader());
         let stopped = CancellationToken::new();
         let inner = Inner {
             world,
@@ -169,6 +177,7 @@ impl Group {
             gate,
             incoming,
             stopped,
+            bounded,
         };
         let group = Group { inner: Arc::new(inner) };
         if group.gate().is_shut() {
@@ -198,23 +207,6 @@ impl Group {
         match written {
             Ok(Ok(response)) => response.data.0.ok_or_else(|| unavailable("the group applied something else")),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
-            }
-            Ok(Err(error)) => Err(unavailable(&error.to_string())),
-            Err(elapsed) => Err(unavailable(&elapsed.to_string())),
-        }
-    }
-
-    /// The state, with everything that was acknowledged before this call (linearizable, by read index).
-    ///
-    /// # Errors
-    /// When this master does not lead, or cannot prove that it does.
-    pub async fn read(&self) -> Result<View, ProposeError> {
-        let inner = &self.inner;
-        let ready = inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match timeout(&*inner.world.clock, READ_TIMEOUT, ready).await {
-            Ok(Ok(_)) => Ok(self.view()),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
                 Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
             }
             Ok(Err(error)) => Err(unavailable(&error.to_string())),
@@ -356,6 +348,10 @@ impl Group {
 
     pub(super) fn parties(&self) -> &Parties {
         &self.inner.parties
+    }
+
+    pub(super) fn bounded(&self) -> &Bounded {
+        &self.inner.bounded
     }
 
     pub(super) fn incoming(&self) -> &Incoming {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `group` | [`Group`], what the rest of the master calls |
 //! | `alone` | a group of one in a new lineage, from a backup or from what one member was left with |
+//! | `bounded`, `rounds` | the read index, and reads from members that do not lead; one question for many who wait |
 //! | `members` | growing and shrinking it, handing over the leadership |
 //! | `joining` | what is said before one is a member: who answers at an address, the number of a new one |
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
@@ -17,6 +18,7 @@
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 pub(crate) mod alone;
+mod bounded;
 mod codec;
 mod digests;
 mod error;
@@ -32,6 +34,7 @@ mod open;
 mod outgoing;
 mod parties;
 mod room;
+mod rounds;
 mod serve;
 mod types;
 mod watching;

@@ -64,13 +64,33 @@ impl RaftNetworkFactory<Types> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &openraft::impls::BasicNode) -> Peer {
-        let (world, parties, address) = (self.world.clone(), self.parties.clone(), node.addr.clone());
+        self.peer(target, &node.addr)
+    }
+}
+
+impl Peers {
+    /// The member `target`, which is at `address`.
+    pub(super) fn peer(&self, target: u64, address: &str) -> Peer {
+        let (world, parties, address) = (self.world.clone(), self.parties.clone(), address.to_owned());
         let (gate, advertise) = (self.gate.clone(), self.advertise.clone());
         Peer { world, parties, gate, advertise, target, address, channel: None }
     }
 }
 
 impl Peer {
+    /// Whether it is this one, there.
+    pub(super) fn is(&self, target: u64, address: &str) -> bool {
+        (self.target, self.address.as_str()) == (target, address)
+    }
+
+    /// Asks how far the log is committed, of one that leads. Cancel-safe.
+    pub(super) async fn confirm(&mut self, limit: Duration) -> Result<u64, WireError> {
+        let method = |mut client: Client, signed: v1::Signed| async move { client.confirm(signed).await };
+        let asked = v1::ConfirmRequest::default();
+        let reply: v1::ConfirmReply = self.call(asked, |q| &mut q.parties, limit, method).await?;
+        Ok(reply.index)
+    }
+
     fn unreachable(&self, error: &WireError) -> Unreachable<Types> {
         let (target, address) = (self.target, &self.address);
         Unreachable::from_string(format!("master m{target} at {address}: {}", error.message))

@@ -142,6 +142,10 @@ impl RaftService for RaftRpc {
         answered(self.digested(request.get_ref()))
     }
 
+    async fn confirm(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
+        answered(self.group.confirm(request.get_ref()).await)
+    }
+
     async fn join(&self, request: Request<v1::Signed>) -> Result<Response<v1::Signed>, Status> {
         answered(self.group.give_number(request.get_ref()).await)
     }

@@ -1,13 +1,25 @@
 //! Requests of clients as commands of the core.
 
+use std::time::Duration;
+
+use quarry_env::World;
 use quarry_master_core::{
     command::{ChunkRef, CreateMode, OpId},
     reply::{FileKind, FileView},
+    staleness::Allowed,
 };
 use quarry_proto::{WireError, convert, v1};
 use quarry_types::{ChunkId, Crc32, ErrorCode, SessionId};
+use tonic::metadata::MetadataMap;
 
-use crate::error::fault;
+use crate::{error::fault, reading::Reading, service::grpc_deadline};
+
+/// How a read is to be answered that came now.
+pub(super) fn reading(world: &World, metadata: &MetadataMap, stale_ok: Option<v1::StaleOk>) -> Reading {
+    let asked = stale_ok.filter(|stale_ok| stale_ok.within_ms > 0);
+    let allowed = asked.map(|asked| Allowed { within: Duration::from_millis(asked.within_ms), seen: asked.seen });
+    Reading { came: world.clock.boot(), patience: grpc_deadline(metadata), allowed }
+}
 
 pub(super) fn op(op: Option<v1::OpId>) -> Result<OpId, WireError> {
     let op = convert::required(op, "op")?;

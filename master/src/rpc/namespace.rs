@@ -8,14 +8,17 @@ use quarry_master_core::{
 };
 use quarry_proto::{WireError, convert, v1, v1::namespace_server::Namespace};
 use quarry_types::{ChunkId, Crc32, InodeId, LeaseId, ServerId, SessionId};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     answer, carry_through,
-    decode::{chunk_ref, create_mode, file, op},
+    decode::{chunk_ref, create_mode, file, op, reading},
     span,
 };
-use crate::service::{AddChunkCall, CompleteCall, ListPage, LocateCall, SealChunkCall, Service, grpc_deadline};
+use crate::{
+    reading::{Age, Reading},
+    service::{AddChunkCall, CompleteCall, ListPage, LocateCall, SealChunkCall, Service, grpc_deadline},
+};
 
 /// What clients ask of the namespace.
 #[derive(Clone)]
@@ -27,6 +30,10 @@ impl NamespaceRpc {
     /// Over a service.
     pub fn new(service: Service) -> Self {
         NamespaceRpc { service }
+    }
+
+    fn reading(&self, metadata: &MetadataMap, stale_ok: Option<v1::StaleOk>) -> Reading {
+        reading(self.service.world(), metadata, stale_ok)
     }
 
     fn writer(&self, writer: Writer) -> v1::WriterReply {
@@ -46,8 +53,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn page(page: ListPage) -> v1::ListPage {
-    v1::ListPage { entries: page.entries.into_iter().map(file).collect(), token: page.token.into() }
+fn page((page, age): (ListPage, Option<Age>)) -> v1::ListPage {
+    let entries = page.entries.into_iter().map(file).collect();
+    v1::ListPage { entries, token: page.token.into(), staleness: age.map(Into::into) }
 }
 
 fn trash_page(entries: Vec<TrashView>) -> v1::TrashPage {
@@ -282,8 +290,10 @@ impl Namespace for NamespaceRpc {
     async fn stat(&self, request: Request<v1::StatRequest>) -> Reply<v1::StatReply> {
         let span = span("stat", &request);
         answer(span, async {
-            let found = self.service.stat(request.into_inner().path).await?;
-            Ok(v1::StatReply { file: Some(file(found)) })
+            let (metadata, _, request) = request.into_parts();
+            let reading = self.reading(&metadata, request.stale_ok);
+            let (found, age) = self.service.stat(request.path, &reading).await?;
+            Ok(v1::StatReply { file: Some(file(found)), staleness: age.map(Into::into) })
         })
         .await
     }
@@ -293,8 +303,10 @@ impl Namespace for NamespaceRpc {
     async fn list(&self, request: Request<v1::ListRequest>) -> Reply<Self::ListStream> {
         let span = span("list", &request);
         answer(span.clone(), async {
-            let request = request.into_inner();
-            let pages = self.service.list(request.path, request.token.to_vec(), request.limit, span).await?;
+            let (metadata, _, request) = request.into_parts();
+            let reading = self.reading(&metadata, request.stale_ok);
+            let token = request.token.to_vec();
+            let pages = self.service.list(request.path, token, request.limit, reading, span).await?;
             let pages: Self::ListStream = Box::pin(pages.map(|found| found.map(page).map_err(Status::from)));
             Ok(pages)
         })
@@ -304,21 +316,24 @@ impl Namespace for NamespaceRpc {
     async fn locate(&self, request: Request<v1::LocateRequest>) -> Reply<v1::LocateReply> {
         let span = span("locate", &request);
         answer(span, async {
-            let request = request.into_inner();
+            let (metadata, _, request) = request.into_parts();
+            let reading = self.reading(&metadata, request.stale_ok);
             let call = LocateCall {
                 inode: InodeId(request.inode),
                 version: request.version,
                 offset: request.offset,
                 limit: request.limit,
             };
-            let (chunks, more) = self.service.locate(call).await?;
-            Ok(v1::LocateReply { chunks, more, cluster: self.service.cluster().to_bytes().into() })
+            self.service.locate(call, &reading).await
         })
         .await
     }
 
     async fn usage(&self, request: Request<v1::UsageRequest>) -> Reply<v1::UsageReply> {
-        answer(span("usage", &request), self.service.usage(request.into_inner().path)).await
+        let span = span("usage", &request);
+        let (metadata, _, request) = request.into_parts();
+        let reading = self.reading(&metadata, request.stale_ok);
+        answer(span, self.service.usage(request.path, &reading)).await
     }
 
     async fn report_replica(&self, request: Request<v1::ReportReplicaRequest>) -> Reply<v1::ReportReplicaReply> {

@@ -9,9 +9,10 @@ use quarry_master_core::{
 use quarry_proto::v1;
 use quarry_types::{ChunkId, ErrorCode, InodeId, ReplicaState, ServerId, limits::LOCATE_PAGE};
 
-use super::Service;
+use super::{Service, hints::hinted};
 use crate::{
     error::{Fault, fault},
+    reading::Reading,
     shared::{Leading, Soft},
 };
 
@@ -29,14 +30,14 @@ pub struct LocateCall {
 }
 
 impl Service {
-    /// The chunks of a file from an offset on, and whether more follow.
-    pub async fn locate(&self, call: LocateCall) -> Result<(Vec<v1::ChunkInfo>, bool), Fault> {
-        let leading = self.shared.leading()?;
+    /// The chunks of a file from an offset on, and whether more follow. By the leader: where they are as far as chunkservers
+    /// have reported; by another master: hints, see `hints`.
+    pub async fn locate(&self, call: LocateCall, reading: &Reading) -> Result<v1::LocateReply, Fault> {
         let limit = usize::try_from(call.limit).unwrap_or(LOCATE_PAGE);
         let limit = if limit == 0 { LOCATE_PAGE } else { limit.min(LOCATE_PAGE) };
-        let (found, remembered) = self
+        let ((found, remembered), age) = self
             .shared
-            .read(move |tables| {
+            .read_as(reading, move |tables| {
                 let Some(inode) = query::inode(tables, call.inode)? else { return Ok((None, BTreeMap::new())) };
                 if inode.is_directory() {
                     return Ok((None, BTreeMap::new()));
@@ -62,8 +63,12 @@ impl Service {
             let why = format!("file {} has version {version}, not {}; open its path again", call.inode, call.version);
             return Err(fault(ErrorCode::Conflict, why));
         }
-        let chunks = self.located(&leading, &rows.chunks, &remembered);
-        Ok((chunks, rows.more))
+        let chunks = match self.shared.present() {
+            Some(leading) => self.located(&leading, &rows.chunks, &remembered),
+            None => hinted(&rows.chunks, &remembered, self.shared.world.random.next_u64()),
+        };
+        let cluster = self.shared.cluster.to_bytes().into();
+        Ok(v1::LocateReply { chunks, more: rows.more, cluster, staleness: age.map(Into::into) })
     }
 
     fn located(
@@ -75,7 +80,6 @@ impl Service {
         let chance = self.shared.world.random.next_u64();
         let (soft, now) = (leading.soft(), self.shared.now());
         let info = |chunk: &ChunkView| {
-            let record = &chunk.record;
             let mut replicas: Vec<Found> = replicas(&soft, chunk)
                 .into_iter()
                 .map(|(server, state)| Found {
@@ -87,17 +91,30 @@ impl Service {
                 })
                 .collect();
             replicas.sort_by_key(|found| found.rank(chunk.id, chance));
-            v1::ChunkInfo {
-                chunk: chunk.id.0,
-                offset: record.offset,
-                length: record.length,
-                crc: record.crc.0,
-                state: chunk_state(record.state).into(),
-                replicas: replicas.iter().map(|found| replica_info(&soft, remembered, found)).collect(),
-            }
+            chunk_info(chunk, replicas.iter().map(|found| replica_info(&soft, remembered, found)).collect())
         };
         chunks.iter().map(info).collect()
     }
+}
+
+/// A chunk with its replicas, best first.
+pub(super) fn chunk_info(chunk: &ChunkView, replicas: Vec<v1::ReplicaInfo>) -> v1::ChunkInfo {
+    let record = &chunk.record;
+    v1::ChunkInfo {
+        chunk: chunk.id.0,
+        offset: record.offset,
+        length: record.length,
+        crc: record.crc.0,
+        state: chunk_state(record.state).into(),
+        replicas,
+    }
+}
+
+/// The place of a server among equals, which chance decides, for each reader and chunk: readers spread, and every replica
+/// is read at times. One that never is could be bad without being noticed.
+pub(super) fn spread(server: ServerId, chunk: ChunkId, chance: u64) -> u64 {
+    let (high, low) = server.0.as_u64_pair();
+    (high ^ low ^ chunk.0 ^ chance).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Clients may well reach a server that its peers reach, also one that never registered with this leader.
@@ -118,8 +135,7 @@ struct Found {
 }
 
 impl Found {
-    /// Reachable before unreachable, good before bad, idle before busy. Among equals chance decides, for each reader and
-    /// chunk: readers spread, and every replica is read at times. One that never is could be bad without being noticed.
+    /// Reachable before unreachable, good before bad, idle before busy, and then by chance.
     fn rank(&self, chunk: ChunkId, chance: u64) -> (bool, u8, bool, u32, u64) {
         let state = match self.state {
             ReplicaState::Sealed => 0,
@@ -127,9 +143,7 @@ impl Found {
             ReplicaState::Open => 2,
             ReplicaState::Quarantined => 3,
         };
-        let (high, low) = self.server.0.as_u64_pair();
-        let spread = (high ^ low ^ chunk.0 ^ chance).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (!self.reachable, state, !self.alive, self.load, spread)
+        (!self.reachable, state, !self.alive, self.load, spread(self.server, chunk, chance))
     }
 }
 

@@ -12,6 +12,7 @@ use quarry_types::{ErrorCode, LeaseId};
 use super::{Sealer, Service, check};
 use crate::{
     error::{Fault, fault},
+    reading::{Age, Reading},
     shared::{Leading, unexpected},
 };
 
@@ -74,9 +75,8 @@ impl Service {
     }
 
     /// What is known of a path.
-    pub async fn stat(&self, path: String) -> Result<FileView, Fault> {
+    pub async fn stat(&self, path: String, reading: &Reading) -> Result<(FileView, Option<Age>), Fault> {
         check::path(&path)?;
-        self.shared.leading()?;
-        self.shared.read(move |tables| query::stat(tables, &path)).await
+        self.shared.read_as(reading, move |tables| query::stat(tables, &path)).await
     }
 }

@@ -5,7 +5,10 @@ use quarry_proto::v1;
 use quarry_types::ErrorCode;
 
 use super::{Service, check};
-use crate::error::{Fault, fault};
+use crate::{
+    error::{Fault, fault},
+    reading::Reading,
+};
 
 /// Entries looked at in one go: commands are applied in between.
 const STEP: usize = 2000;
@@ -14,12 +17,11 @@ const DEADLINE: Duration = Duration::from_secs(50);
 
 impl Service {
     /// Sums over everything below a path, in bounded steps.
-    pub async fn usage(&self, path: String) -> Result<v1::UsageReply, Fault> {
+    pub async fn usage(&self, path: String, reading: &Reading) -> Result<v1::UsageReply, Fault> {
         check::path(&path)?;
-        self.shared.leading()?;
         let until = self.shared.now().plus(DEADLINE);
         let begin = path.clone();
-        let mut walk = self.shared.read(move |tables| UsageWalk::begin(tables, &begin)).await?;
+        let (mut walk, age) = self.shared.read_as(reading, move |tables| UsageWalk::begin(tables, &begin)).await?;
         loop {
             let done;
             (walk, done) = self
@@ -43,6 +45,7 @@ impl Service {
             directories: sum.directories,
             bytes: sum.bytes,
             replica_bytes: sum.replica_bytes,
+            staleness: age.map(Into::into),
         })
     }
 }

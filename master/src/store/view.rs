@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quarry_env::{Kv, KvError, Space};
 use quarry_master_core::tables::{Pair, ReadTables, Table, TableError};
 
-use super::State;
+use super::{State, state::read_mark};
 use crate::raft::GroupError;
 
 /// The replicated state as applied on this master. Every call blocks: make them through `World::blocking`.
@@ -27,6 +27,17 @@ impl View {
     pub fn at_once<T>(&self, read: impl FnOnce(&dyn ReadTables) -> T) -> T {
         let open = self.state.hold();
         read(&Watched { tables: KvTables(&*open.kv), state: &self.state })
+    }
+
+    /// The same, with the index up to which the log was applied to these very tables; 0: they are empty.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn at_once_applied<T>(&self, read: impl FnOnce(&dyn ReadTables) -> T) -> Result<(T, u64), TableError> {
+        let open = self.state.hold();
+        let mark = read_mark(&*open.kv, &self.state.layout.state(&open.name)).map_err(|e| TableError(e.to_string()))?;
+        let tables = Watched { tables: KvTables(&*open.kv), state: &self.state };
+        Ok((read(&tables), mark.map_or(0, |mark| mark.index)))
     }
 }
 

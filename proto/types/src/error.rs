@@ -110,6 +110,8 @@ table! {
     PipelineBroken = 27, Refresh;
     /// A directory cannot move below itself.
     Cycle = 28, GiveUp;
+    /// A master cannot prove that what it knows is as young as the read asks for.
+    TooStale = 29, RetryElsewhere;
 }
 
 impl fmt::Display for ErrorCode {

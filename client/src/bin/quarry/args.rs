@@ -75,14 +75,14 @@ pub enum Verb {
     /// Copy files or trees out of the cluster
     Get(Get),
     /// Write files to standard output
-    Cat(Remotes),
+    Cat(Looked),
     /// Append a local file to a file in the cluster
     Append(Append),
     /// List names, one a line
     #[command(disable_help_flag = true)]
     Ls(Ls),
     /// Show what is known of files and directories
-    Stat(Remotes),
+    Stat(Looked),
     /// Make directories
     Mkdir(Mkdir),
     /// Rename a file or directory, or move several into a directory
@@ -103,9 +103,9 @@ pub enum Verb {
     #[command(disable_help_flag = true)]
     Df(Df),
     /// Print the CRC-32 of whole files (that of zlib) from metadata, without reading data
-    Checksum(Remotes),
+    Checksum(Looked),
     /// Show the chunks of a file and where their replicas are
-    Chunks(One),
+    Chunks(Chunks),
     /// List the cluster's settings, or change some
     Settings(Settings),
     /// Show masters, chunkservers and totals
@@ -164,9 +164,34 @@ pub struct Remotes {
     pub remotes: Vec<OsString>,
 }
 
-/// One path in the cluster.
+/// How old answers may be.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Stale {
+    /// Take answers of any master, also while none leads, that lack only what changed less than this ago, as in 5s
+    ///
+    /// Without it the leader answers, with everything that was acknowledged. A master that cannot prove how old its answer
+    /// would be gives none, and others are asked until --timeout. What a file holds is verified as ever.
+    #[arg(long = "stale-ok", value_name = "TIME", value_parser = duration)]
+    pub ok: Option<Duration>,
+}
+
+/// Several paths that are looked up.
 #[derive(Debug, Args)]
-pub struct One {
+pub struct Looked {
+    /// How old answers may be
+    #[command(flatten)]
+    pub stale: Stale,
+    /// Paths in the cluster
+    #[command(flatten)]
+    pub remotes: Remotes,
+}
+
+/// `chunks`.
+#[derive(Debug, Args)]
+pub struct Chunks {
+    /// How old answers may be
+    #[command(flatten)]
+    pub stale: Stale,
     /// Path in the cluster
     pub remote: OsString,
 }
@@ -197,6 +222,9 @@ pub struct Get {
     /// Copy directories with all below them
     #[arg(short, long)]
     pub recursive: bool,
+    /// How old answers may be
+    #[command(flatten)]
+    pub stale: Stale,
     /// Paths in the cluster; then the local path (into it, if it is a directory), `-` for standard output
     #[arg(required = true, num_args = 2.., value_names = ["REMOTE", "LOCAL"])]
     pub paths: Vec<OsString>,
@@ -223,6 +251,9 @@ pub struct Ls {
     /// Everything below as well, as paths relative to REMOTE
     #[arg(short = 'R', long)]
     pub recursive: bool,
+    /// How old answers may be
+    #[command(flatten)]
+    pub stale: Stale,
     /// Paths in the cluster
     #[arg(value_name = "REMOTE", default_value = "/")]
     pub remotes: Vec<OsString>,
@@ -325,6 +356,9 @@ pub struct Du {
     /// Sizes as people write them, as in 1.5M
     #[arg(short = 'h', long)]
     pub human_readable: bool,
+    /// How old answers may be
+    #[command(flatten)]
+    pub stale: Stale,
     /// Paths in the cluster
     #[arg(value_name = "REMOTE", default_value = "/")]
     pub remotes: Vec<OsString>,

@@ -3,7 +3,7 @@
 use quarry_client::Client;
 
 use crate::{
-    args::Remotes,
+    args::Looked,
     context::Context,
     error::Outcome,
     get::{Check, corrupt_replicas},
@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Writes the files to standard output, one after the other.
-pub async fn run(context: &Context, args: Remotes) -> Outcome {
-    let remotes = Remote::parse_all(&args.remotes)?;
-    let client = context.client().await?;
+pub async fn run(context: &Context, args: Looked) -> Outcome {
+    let remotes = Remote::parse_all(&args.remotes.remotes)?;
+    let client = context.lookups(args.stale).await?;
     let mut out = Out::new();
     tally::for_each(context, remotes, "files", async |remote: Remote| {
-        one(context, client, &mut out, &remote.path).await
+        one(context, &client, &mut out, &remote.path).await
     })
     .await
 }

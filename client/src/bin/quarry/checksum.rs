@@ -5,18 +5,19 @@ use quarry_types::ErrorCode;
 use serde_json::json;
 
 use crate::{
-    args::Remotes,
+    args::Looked,
     context::Context,
     error::{CliError, Outcome},
+    info,
     output::Out,
     paths::Remote,
     tally,
 };
 
 /// Prints the CRC-32 of whole files, as the masters recorded it.
-pub async fn run(context: &Context, args: Remotes) -> Outcome {
-    let remotes = Remote::parse_all(&args.remotes)?;
-    let client = context.client().await?;
+pub async fn run(context: &Context, args: Looked) -> Outcome {
+    let remotes = Remote::parse_all(&args.remotes.remotes)?;
+    let client = context.lookups(args.stale).await?;
     let mut out = Out::new();
     tally::for_each(context, remotes, "files", async |remote: Remote| {
         let file = client.stat(&remote.path).await?;
@@ -30,7 +31,8 @@ pub async fn run(context: &Context, args: Remotes) -> Outcome {
             context.notes.note(format!("{} is being written; this covers {} bytes", file.path, file.length));
         }
         if context.global.json {
-            out.json(&json!({"path": remote.path, "length": file.length, "crc32": file.crc.to_string()})).await?;
+            let sum = json!({"path": remote.path, "length": file.length, "crc32": file.crc.to_string()});
+            out.json(&info::aged(sum, &client)).await?;
         } else {
             out.line(format!("{}  {}", file.crc, remote.path)).await?;
         }

@@ -4,7 +4,7 @@ use quarry_client::{ChunkInfo, FileKind};
 use quarry_types::ErrorCode;
 
 use crate::{
-    args::One,
+    args::Chunks,
     context::Context,
     error::{CliError, Outcome},
     human, info,
@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Shows the chunks of a file and where their replicas are.
-pub async fn run(context: &Context, args: One) -> Outcome {
+pub async fn run(context: &Context, args: Chunks) -> Outcome {
     let remote = Remote::parse(&args.remote)?;
-    let client = context.client().await?;
+    let client = context.lookups(args.stale).await?;
     let file = client.stat(&remote.path).await?;
     if file.kind == FileKind::Directory {
         return Err(CliError::new(
@@ -26,7 +26,7 @@ pub async fn run(context: &Context, args: One) -> Outcome {
     let chunks = client.chunks(&file).await?;
     let mut out = Out::new();
     if context.global.json {
-        out.json(&info::chunks(&file, &chunks)).await?;
+        out.json(&info::aged(info::chunks(&file, &chunks), &client)).await?;
         return out.flush().await;
     }
     out.line(format!("{}: {} bytes, CRC-32 {}, {} chunks", file.path, file.length, file.crc, chunks.len())).await?;

@@ -7,7 +7,12 @@ use quarry_client::{Client, ClientConfig};
 use quarry_env::{World, clock, kv::NoKv};
 use tokio::sync::OnceCell;
 
-use crate::{args::Global, error::Outcome, output::Notes, progress};
+use crate::{
+    args::{Global, Stale},
+    error::Outcome,
+    output::Notes,
+    progress,
+};
 
 /// Taking leave of the masters may take this long; a session that is not closed ends by itself.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -35,6 +40,12 @@ impl Context {
             self.client_of(masters, self.global.timeout).await
         };
         self.client.get_or_try_init(connect).await
+    }
+
+    /// The same, for looking things up, as old as the user allows.
+    pub async fn lookups(&self, stale: Stale) -> Outcome<Client> {
+        let client = self.client().await?;
+        Ok(stale.ok.map_or_else(|| client.clone(), |within| client.stale_ok(within)))
     }
 
     /// The cluster of these masters.

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::{args::Du, context::Context, error::Outcome, human, output::Out, paths::Remote, tally};
+use crate::{args::Du, context::Context, error::Outcome, human, info, output::Out, paths::Remote, tally};
 
 /// Sums up what lies below paths.
 pub async fn run(context: &Context, args: Du) -> Outcome {
     let remotes = Remote::parse_all(&args.remotes)?;
-    let client = context.client().await?;
+    let client = context.lookups(args.stale).await?;
     let mut out = Out::new();
     let mut rows = Vec::new();
     let done = tally::for_each(context, remotes, "paths", async |remote: Remote| {
@@ -20,7 +20,7 @@ pub async fn run(context: &Context, args: Du) -> Outcome {
                 "bytes": usage.bytes,
                 "replica_bytes": usage.replica_bytes,
             });
-            return out.json(&value).await;
+            return out.json(&info::aged(value, &client)).await;
         }
         rows.push(vec![
             human::size(usage.bytes, args.human_readable),

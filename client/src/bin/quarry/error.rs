@@ -169,6 +169,7 @@ pub fn exit_of(code: ErrorCode) -> Exit {
         E::Busy
         | E::NotEnoughServers
         | E::NotLeader
+        | E::TooStale
         | E::Unavailable
         | E::DeadlineExceeded
         | E::OutcomeUnknown

@@ -8,7 +8,7 @@ use quarry_client::{Client, Crc32, FileKind, FileReader};
 use quarry_types::ErrorCode;
 
 use crate::{
-    args::{Get, Remotes},
+    args::{Get, Looked, Remotes},
     cat,
     context::Context,
     error::{CliError, Outcome},
@@ -26,12 +26,12 @@ pub async fn run(context: &Context, args: Get) -> Outcome {
         return Err(CliError::usage("name paths in the cluster and a local one"));
     };
     if local == "-" {
-        return cat::run(context, Remotes { remotes: remotes.to_vec() }).await;
+        return cat::run(context, Looked { stale: args.stale, remotes: Remotes { remotes: remotes.to_vec() } }).await;
     }
     let remotes = Remote::parse_all(remotes)?;
     let local = PathBuf::from(local);
     let into = is_directory(&local, remotes.len())?;
-    let client = context.client().await?;
+    let client = &context.lookups(args.stale).await?;
     let (mut steps, mut missing) = (Vec::new(), Vec::new());
     for remote in &remotes {
         match step(client, &args, remote, &local, into).await {

@@ -1,6 +1,8 @@
 //! Files, chunks and servers as `--json` shows them. What only one verb shows is in that verb's file.
 
-use quarry_client::{ChunkInfo, FileInfo, FileKind, ReplicaInfo, ReplicaState};
+use std::time::Duration;
+
+use quarry_client::{ChunkInfo, Client, FileInfo, FileKind, ReplicaInfo, ReplicaState};
 use quarry_proto::v1;
 use quarry_types::ServerId;
 use serde_json::{Value, json};
@@ -23,6 +25,19 @@ pub fn file(info: &FileInfo) -> Value {
         "modified_ms": info.modified_ms,
         "modified": human::time(info.modified_ms),
     })
+}
+
+/// With how old the answers of this client may be, where they may be old.
+pub fn aged(mut object: Value, client: &Client) -> Value {
+    if let (Some(age), Some(fields)) = (client.staleness(), object.as_object_mut()) {
+        fields.insert("staleness_ms".into(), ms(age).into());
+    }
+    object
+}
+
+/// An age in milliseconds, rounded up.
+pub fn ms(age: Duration) -> u64 {
+    u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// `file` or `directory`.

@@ -19,8 +19,8 @@ use crate::{
 pub async fn run(context: &Context, args: Ls) -> Outcome {
     let remotes = Remote::parse_all(&args.remotes)?;
     let several = remotes.len() > 1;
-    let client = context.client().await?;
-    let mut lister = Lister { client, args: &args, json: context.global.json, out: Out::new() };
+    let client = context.lookups(args.stale).await?;
+    let mut lister = Lister { client: &client, args: &args, json: context.global.json, out: Out::new() };
     let mut first = true;
     let done = tally::for_each(context, remotes, "paths", async |remote: Remote| {
         let heading = several.then_some(std::mem::replace(&mut first, false));
@@ -107,6 +107,7 @@ impl Lister<'_> {
                 }
             }
         }
-        self.out.raw(b"]}\n").await
+        let age = self.client.staleness().map(|age| format!(",\"staleness_ms\":{}", info::ms(age)));
+        self.out.raw(format!("]{}}}\n", age.unwrap_or_default()).as_bytes()).await
     }
 }

@@ -2,19 +2,20 @@
 
 use quarry_client::{FileInfo, FileKind};
 
-use crate::{args::Remotes, context::Context, error::Outcome, human, info, output::Out, paths::Remote, tally};
+use crate::{args::Looked, context::Context, error::Outcome, human, info, output::Out, paths::Remote, tally};
 
 /// Shows what the masters know of files and directories.
-pub async fn run(context: &Context, args: Remotes) -> Outcome {
-    let remotes = Remote::parse_all(&args.remotes)?;
-    let client = context.client().await?;
+pub async fn run(context: &Context, args: Looked) -> Outcome {
+    let remotes = Remote::parse_all(&args.remotes.remotes)?;
+    let client = context.lookups(args.stale).await?;
     let mut out = Out::new();
     tally::for_each(context, remotes, "paths", async |remote: Remote| {
         let file = client.stat(&remote.path).await?;
         if context.global.json {
-            out.json(&info::file(&file)).await?;
+            out.json(&info::aged(info::file(&file), &client)).await?;
         } else {
-            for (name, value) in lines(&file) {
+            let age = client.staleness().map(|age| ("answer", format!("at most {} ms old", info::ms(age))));
+            for (name, value) in lines(&file).into_iter().chain(age) {
                 out.line(format!("{name:>10}: {value}")).await?;
             }
         }

@@ -2,6 +2,8 @@
 //! (`suite`).
 
 mod alone;
+mod bounded;
+mod cut;
 mod digests;
 mod group;
 mod killed;

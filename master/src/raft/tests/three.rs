@@ -6,7 +6,7 @@ use quarry_env::clock::timeout;
 use quarry_proto::v1::raft_server::RaftServer;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::*;
+use super::{cut::Cut, *};
 use crate::listen;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
@@ -16,6 +16,7 @@ pub(super) struct Member {
     dir: PathBuf,
     pub(super) node: Node,
     pub(super) group: Group,
+    pub(super) cut: Cut,
     serving: Serving,
 }
 
@@ -24,8 +25,14 @@ pub(super) fn timing() -> GroupConfig {
     GroupConfig { heartbeat: Duration::from_millis(200), election: Duration::from_secs(2), ..config() }
 }
 
-async fn bound(address: &str) -> (Box<dyn quarry_env::Listener>, String) {
-    let listener = real().net.bind(address).await.unwrap();
+/// A real machine whose network can be cut.
+fn machine() -> (World, Cut) {
+    let cut = Cut::default();
+    (cut.in_world(&real()), cut)
+}
+
+async fn bound(world: &World, address: &str) -> (Box<dyn quarry_env::Listener>, String) {
+    let listener = world.net.bind(address).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
@@ -51,14 +58,14 @@ fn serve(world: &World, group: &Group, listener: Box<dyn quarry_env::Listener>) 
 
 impl Member {
     pub(super) async fn first(temp: &tempfile::TempDir, config: GroupConfig) -> Member {
-        let (world, dir) = (real(), temp.path().join("1"));
-        let (listener, address) = bound("127.0.0.1:0").await;
+        let ((world, cut), dir) = (machine(), temp.path().join("1"));
+        let (listener, address) = bound(&world, "127.0.0.1:0").await;
         let node = Node { id: NodeId(1), address };
         Group::create(&world, &dir, node.clone(), us(), first()).await.unwrap();
         let group = Group::open(&world, &dir, us(), config).await.unwrap();
         let serving = serve(&world, &group, listener);
         led(&group).await;
-        Member { world, dir, node, group, serving }
+        Member { world, dir, node, group, cut, serving }
     }
 
     pub(super) async fn another(temp: &tempfile::TempDir, id: u64, config: GroupConfig) -> Member {
@@ -71,34 +78,36 @@ impl Member {
     }
 
     async fn another_in(temp: &tempfile::TempDir, id: u64, belonging: Belonging, config: GroupConfig) -> Member {
-        let (world, dir) = (real(), temp.path().join(id.to_string()));
-        let (listener, address) = bound("127.0.0.1:0").await;
+        let ((world, cut), dir) = (machine(), temp.path().join(id.to_string()));
+        let (listener, address) = bound(&world, "127.0.0.1:0").await;
         let node = Node { id: NodeId(id), address };
         Group::create_empty(&world, &dir, node.id, belonging.clone()).await.unwrap();
         let group = Group::open(&world, &dir, belonging, config).await.unwrap();
         let serving = serve(&world, &group, listener);
-        Member { world, dir, node, group, serving }
+        Member { world, dir, node, group, cut, serving }
     }
 
     /// The member whose files are there.
     pub(super) async fn of(dir: &std::path::Path, id: NodeId, belonging: Belonging) -> Member {
-        let (listener, address) = bound("127.0.0.1:0").await;
+        let (world, cut) = machine();
+        let (listener, address) = bound(&world, "127.0.0.1:0").await;
         let config = GroupConfig { advertise: Some(address.clone()), ..timing() };
-        let group = Group::open(&real(), dir, belonging, config).await.unwrap();
-        let serving = serve(&real(), &group, listener);
-        Member { world: real(), dir: dir.to_owned(), node: Node { id, address }, group, serving }
+        let group = Group::open(&world, dir, belonging, config).await.unwrap();
+        let serving = serve(&world, &group, listener);
+        Member { world, dir: dir.to_owned(), node: Node { id, address }, group, cut, serving }
     }
 
     pub(super) async fn stop(self) -> (World, PathBuf, Node) {
-        let Member { world, dir, node, group, serving } = self;
+        let Member { world, dir, node, group, serving, .. } = self;
         serving.stop.send(()).unwrap();
         timeout(&*world.clock, LIMIT, serving.ended).await.unwrap().unwrap();
         group.shutdown().await;
         (world, dir, node)
     }
 
-    pub(super) async fn again((world, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
-        let (listener, _) = bound(&node.address).await;
+    pub(super) async fn again((_, dir, node): (World, PathBuf, Node), config: GroupConfig) -> Member {
+        let (world, cut) = machine();
+        let (listener, _) = bound(&world, &node.address).await;
         // What was being answered when it stopped may hold the stores for a moment longer.
         let mut opened = None;
         until("its files are free", async || {
@@ -108,7 +117,7 @@ impl Member {
         .await;
         let group = opened.unwrap();
         let serving = serve(&world, &group, listener);
-        Member { world, dir, node, group, serving }
+        Member { world, dir, node, group, cut, serving }
     }
 
     /// Waits until this member has applied a session.

@@ -77,6 +77,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         E::Busy | E::NoSpace => Code::ResourceExhausted,
         E::NotEnoughServers | E::NotLeader | E::Unavailable | E::UnderReplicated | E::DiskFailed => Code::Unavailable,
         E::DeadlineExceeded => Code::DeadlineExceeded,
+        E::Compacted | E::OtherLineage => Code::OutOfRange,
         E::Corrupt => Code::DataLoss,
         E::Unauthorized => Code::Unauthenticated,
     }

@@ -23,8 +23,8 @@ pub fn apply(state: &mut Overlay<'_>, index: u64, command: &Command) -> Result<O
         let message = "the cluster was not created yet; wait for the master to start";
         return Ok(Err(Refusal::new(ErrorCode::Unavailable, message)));
     }
-    let mut write = Write::new(state, command.wall_ms);
-    let outcome = run(&mut write, &command.kind);
+    let mut write = Write::new(state, index, command.wall_ms);
+    let outcome = run(&mut write, &command.kind).and_then(|outcome| write.write_events().map(|()| outcome));
     outcome.map_err(|error| TableError(format!("applying log entry {index}: {error}")))
 }
 
@@ -52,6 +52,7 @@ fn run(write: &mut Write<'_, '_>, kind: &Kind) -> Result<Outcome, TableError> {
         Kind::CollectRemoved(command) => write.attempt(|w| namespace::collect::collect(w, command)),
         Kind::BeginLineage(command) => write.attempt(|w| cluster::lineage::begin(w, command)),
         Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
-        Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
+        Kind::ReleaseHold(_) => write.attempt(cluster::lineage::release),
+        Kind::Announce(command) => write.attempt(|w| cluster::verdict::announce(w, command)),
     }
 }

@@ -6,6 +6,7 @@
 mod client;
 mod group;
 mod history;
+mod verdict;
 
 pub use client::{
     Abort, AddChunk, ChunkRef, ClientCommand, Complete, Create, CreateMode, Mkdir, Mutation, OpId, OpenAppend, Remove,
@@ -17,6 +18,7 @@ pub use group::{
     ServerWish, SetServer, Settings, Tick, TrustServer,
 };
 pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
+pub use verdict::{Announce, ServerVerdict, Verdict};
 
 use crate::wire::DecodeError;
 
@@ -49,7 +51,7 @@ impl Command {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -94,5 +96,7 @@ choice! {
         RaiseIds(RaiseIds) = (message, tag = "21"),
         /// An operator lets deletions and aborts go that a new lineage began with holding back.
         ReleaseHold(ReleaseHold) = (message, tag = "22"),
+        /// Tells those who watch what the leader believes of chunkservers now, where it is something else than before.
+        Announce(Announce) = (message, tag = "23"),
     }
 }

@@ -10,6 +10,7 @@
 //! | [`tables`] | the sorted tables that the state lives in, and the overlay that a command writes to |
 //! | [`rows`], [`keys`] | what the tables hold, byte for byte |
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
+//! | `events` | what changed of late, for those who watch: written by apply, bounded |
 //! | [`query`] | reads |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
 //! | [`repair`] | what a chunk lacks, what is done about it, in which order and how fast |
@@ -27,6 +28,7 @@ mod chunks;
 mod cluster;
 pub mod command;
 pub mod detector;
+mod events;
 pub mod keys;
 pub mod limits;
 mod namespace;

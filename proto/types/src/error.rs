@@ -110,6 +110,10 @@ table! {
     PipelineBroken = 27, Refresh;
     /// A directory cannot move below itself.
     Cycle = 28, GiveUp;
+    /// The events behind this revision are not kept any more: what changed has to be looked up anew.
+    Compacted = 29, GiveUp;
+    /// The revision belongs to another history of the cluster, or to another cluster.
+    OtherLineage = 30, GiveUp;
 }
 
 impl fmt::Display for ErrorCode {

@@ -4,6 +4,7 @@
 //! side until the leadership ends: each looks at the replicated state and at what servers said, lets the core decide, and
 //! proposes or sends commands. None of them remembers anything that a look could not tell again.
 
+mod announce;
 mod balance;
 mod collect;
 mod compare;
@@ -93,6 +94,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
     tokio::join!(
         health::run(shared, &leading),
         repair::run(shared, &leading),
+        repeat(shared, "announcing", || announce::step(shared, &leading)),
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),

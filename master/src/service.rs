@@ -23,6 +23,7 @@ mod settings;
 mod status;
 mod trash;
 mod usage;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +34,8 @@ pub use locate::LocateCall;
 pub use receipts::Receipts;
 pub use report::FULL_REPORTS;
 pub use seal::{SealChunkCall, Sealer};
+pub use servers::wish_number;
+pub use watch::WATCHERS_MAX;
 
 use quarry_proto::v1;
 use quarry_types::ClusterId;

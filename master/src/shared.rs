@@ -58,6 +58,8 @@ pub struct Shared {
     pub running: Mutex<RunningClock>,
     /// Held by whoever reads, changes and puts the settings as a whole: nobody else's change may fall between.
     pub changing_settings: tokio::sync::Mutex<()>,
+    /// Places of those who watch.
+    pub watchers: Arc<Semaphore>,
 }
 
 /// Copies for repair, drains and balancing that ended since the process started.

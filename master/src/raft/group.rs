@@ -16,7 +16,7 @@ use quarry_env::{Clock, World, clock::timeout};
 use quarry_master_core::{apply::Outcome, command::Command};
 use quarry_proto::{WireError, v1::MasterStatus};
 use quarry_types::{ErrorCode, NodeId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{
     Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View, codec,
@@ -200,6 +200,12 @@ impl Group {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(Arc::clone(&self.inner.state))
+    }
+
+    /// Wakes those who wait for events (see [`quarry_master_core::query::events`]) when there may be more of them here.
+    #[must_use]
+    pub fn events(&self) -> Arc<Notify> {
+        Arc::clone(&self.inner.state.events)
     }
 
     /// Who leads. The receiver is closed when the group has stopped.

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{
     answer, carry_through,
     decode::{chunk_ref, create_mode, file, op},
-    span,
+    span, watch,
 };
 use crate::service::{AddChunkCall, CompleteCall, ListPage, LocateCall, SealChunkCall, Service, grpc_deadline};
 
@@ -319,6 +319,19 @@ impl Namespace for NamespaceRpc {
 
     async fn usage(&self, request: Request<v1::UsageRequest>) -> Reply<v1::UsageReply> {
         answer(span("usage", &request), self.service.usage(request.into_inner().path)).await
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPage, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
+        let span = span("watch", &request);
+        answer(span.clone(), async {
+            let (from, filter) = watch::call(request.into_inner())?;
+            let pages = self.service.watch(from, filter, span).await?;
+            let pages: Self::WatchStream = Box::pin(pages.map(|page| page.map(watch::page).map_err(Status::from)));
+            Ok(pages)
+        })
+        .await
     }
 
     async fn report_replica(&self, request: Request<v1::ReportReplicaRequest>) -> Reply<v1::ReportReplicaReply> {

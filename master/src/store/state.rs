@@ -8,6 +8,7 @@ use std::{
 use prost::Message;
 use quarry_env::{Batch, Kv, KvOptions, Recovery, Space, World};
 use quarry_master_core::tables::{Change, ReadTables, Table, TableError};
+use tokio::sync::Notify;
 
 use super::{Layout, Snapshot, view::KvTables};
 use crate::raft::GroupError;
@@ -69,6 +70,9 @@ pub(crate) struct State {
     open: RwLock<Open>,
     /// Snapshots that exist or are still read from, oldest first. Also serialises taking and installing one.
     pub(crate) snapshots: Mutex<Vec<Snapshot>>,
+    /// Wakes those who watch when there are events that were not there before. Not a `watch`: these are woken in the order in
+    /// which they came.
+    pub(crate) events: Arc<Notify>,
 }
 
 impl State {
@@ -87,7 +91,13 @@ impl State {
         let snapshots = Snapshot::load_all(world, &layout)?;
         let kv = open_kv(world, &layout.state(&name))?;
         let open = RwLock::new(Open { name, kv });
-        Ok(Arc::new(State { world: world.clone(), layout, open, snapshots: Mutex::new(snapshots) }))
+        Ok(Arc::new(State {
+            world: world.clone(),
+            layout,
+            open,
+            snapshots: Mutex::new(snapshots),
+            events: Arc::default(),
+        }))
     }
 
     /// Keeps the state from changing while the result lives.
@@ -119,7 +129,9 @@ impl State {
         let kv = self.kv();
         let (changes, result) = work(&KvTables(&*kv))?;
         let mut batch = Batch::default();
+        let mut told = false;
         for (table, key, value) in changes {
+            told |= table == Table::Event && value.is_some();
             match value {
                 Some(value) => batch.put(Space(table.name()), key, value),
                 None => batch.delete(Space(table.name()), key),
@@ -128,6 +140,10 @@ impl State {
         batch.put(APPLIED, MARK, mark.to_bytes());
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.kv.write(batch, None)?;
+        drop(open);
+        if told {
+            self.events.notify_waiters();
+        }
         Ok(result)
     }
 
@@ -144,6 +160,7 @@ impl State {
         drop(open);
         // A reader may still hold the old store; unlinked files stay readable for it.
         drop(old);
+        self.events.notify_waiters();
         self.layout.sweep_states(&current)
     }
 }

@@ -111,9 +111,9 @@ table! {
     /// A directory cannot move below itself.
     Cycle = 28, GiveUp;
     /// The events behind this revision are not kept any more: what changed has to be looked up anew.
-    Compacted = 29, GiveUp;
+    Compacted = 30, GiveUp;
     /// The revision belongs to another history of the cluster, or to another cluster.
-    OtherLineage = 30, GiveUp;
+    OtherLineage = 31, GiveUp;
 }
 
 impl fmt::Display for ErrorCode {

@@ -18,15 +18,26 @@ numbered! {
 }
 
 impl Verdict {
-    /// What is to be told of a server of this health; `None`: nothing now.
+    /// The word that users see.
     #[must_use]
-    pub fn of(health: Health) -> Option<Self> {
-        match health {
-            Health::Alive => Some(Verdict::Alive),
-            Health::Suspect => None,
-            Health::Partitioned => Some(Verdict::Partitioned),
-            Health::Dead => Some(Verdict::Dead),
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::None | Verdict::Alive => Health::Alive.word(),
+            Verdict::Partitioned => Health::Partitioned.word(),
+            Verdict::Dead => Health::Dead.word(),
         }
+    }
+
+    /// What is to be told of a server of this health, of which `told` was told last; `None`: nothing now.
+    #[must_use]
+    pub fn due(told: Verdict, health: Health) -> Option<Self> {
+        let verdict = match health {
+            Health::Alive => Verdict::Alive,
+            Health::Suspect => return None,
+            Health::Partitioned => Verdict::Partitioned,
+            Health::Dead => Verdict::Dead,
+        };
+        Some(verdict).filter(|verdict| !told.says_as(*verdict))
     }
 
     /// Whether it says the same to whoever watches.

@@ -9,6 +9,7 @@
 //! | `client`, `namespace`, `trash` | the handle; names: look up, list, move, remove, take back |
 //! | `stale` | look-ups that any master may answer, a little late |
 //! | `admin`, `settings` | what operators ask, order and set |
+//! | `watch` | what changes, as a stream |
 //! | `writer` | a file being written: window, packets, seal-and-continue |
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
 //! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
@@ -43,6 +44,7 @@ mod session;
 mod settings;
 mod stale;
 mod trash;
+mod watch;
 mod writer;
 
 pub use client::Client;
@@ -50,8 +52,9 @@ pub use config::{ClientConfig, CreateMode, CreateOptions};
 pub use error::ClientError;
 pub use info::{ChunkInfo, ChunkState, FileInfo, FileKind, ListPage, ReplicaInfo, Usage};
 pub use metadata::MetadataBackup;
-pub use quarry_types::{ChunkId, Crc32, ErrorCode, InodeId, ReplicaState, ServerId};
+pub use quarry_types::{ChunkId, Crc32, ErrorCode, InodeId, Lineage, ReplicaState, Revision, RevisionError, ServerId};
 pub use reader::{FileReader, ReadStats};
 pub use settings::Setting;
 pub use trash::TrashEntry;
+pub use watch::{Change, ChangeKind, Event, FileChange, MoveChange, PlaceChange, Watch, WatchFrom, WatchOptions};
 pub use writer::{FileWriter, Finished, WriteStats};

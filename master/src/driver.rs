@@ -5,6 +5,7 @@
 //! proposes or sends commands. None of them remembers anything that a look could not tell again.
 
 mod agreement;
+mod announce;
 mod balance;
 mod collect;
 mod compare;
@@ -96,6 +97,7 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
     tokio::join!(
         health::run(shared, &leading),
         repair::run(shared, &leading),
+        repeat(shared, "announcing", || announce::step(shared, &leading)),
         repeat(shared, "expiry", || expire::step(shared, &leading)),
         repeat(shared, "seals", || seals::step(shared, &leading)),
         repeat(shared, "comparison", || compare::step(shared, &leading)),

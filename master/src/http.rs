@@ -13,7 +13,10 @@ use quarry_master_core::{command::ServerWish, detector::Health};
 use quarry_types::limits::REPLICAS_MAX;
 use tokio::sync::watch;
 
-use crate::shared::{Shared, Soft};
+use crate::{
+    service::WATCHERS_MAX,
+    shared::{Shared, Soft},
+};
 
 /// The pages. They do not keep the master's state alive.
 pub(crate) fn pages(shared: &Arc<Shared>, stopped: watch::Receiver<bool>) -> Pages {
@@ -65,6 +68,8 @@ fn group(shared: &Shared) -> Vec<Sample> {
     let members = shared.group.status();
     let me = members.iter().find(|member| member.id == shared.node.0);
     let leader = Sample::gauge("leader", "1 while this master leads").value(flag(shared.present().is_some()));
+    let watchers = Sample::gauge("watchers", "Streams of changes that are open")
+        .value(WATCHERS_MAX.saturating_sub(shared.watchers.available_permits()) as f64);
     let of_me = me.into_iter().flat_map(|me| {
         [
             Sample::gauge("term", "Term of the group of masters").value(me.term as f64),
@@ -72,7 +77,7 @@ fn group(shared: &Shared) -> Vec<Sample> {
             Sample::gauge("last_log_index", "Index of the last command in the log here").value(me.last_log as f64),
         ]
     });
-    [leader].into_iter().chain(of_me).collect()
+    [leader, watchers].into_iter().chain(of_me).collect()
 }
 
 fn agreement(soft: &Soft, now: Instant) -> Vec<Sample> {

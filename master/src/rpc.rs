@@ -4,6 +4,7 @@ mod admin;
 mod chunkservers;
 mod decode;
 mod namespace;
+mod watch;
 
 pub use admin::AdminRpc;
 pub use chunkservers::ChunkserversRpc;

@@ -14,7 +14,10 @@ use quarry_proto::v1::{
     raft_server::RaftServer,
 };
 use quarry_types::limits;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codegen::http::Response;
 use tower::util::MapResponseLayer;
@@ -27,7 +30,7 @@ use crate::{
     raft::{Belonging, Group, GroupConfig, RaftRpc},
     reading::StaleReads,
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
-    service::{self, Service},
+    service::{self, Service, WATCHERS_MAX},
     shared::{CopyCounts, Shared},
 };
 
@@ -110,6 +113,7 @@ impl Master {
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
             changing_settings: tokio::sync::Mutex::default(),
             changing_members: tokio::sync::Mutex::default(),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
         });
         let (stop, stopped) = watch::channel(false);
         let driver = tokio::spawn(driver::run(shared.clone(), stopped.clone()));

@@ -24,6 +24,7 @@ mod settings;
 mod status;
 mod trash;
 mod usage;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,6 +35,8 @@ pub use locate::LocateCall;
 pub use receipts::Receipts;
 pub use report::FULL_REPORTS;
 pub use seal::{SealChunkCall, Sealer};
+pub use servers::wish_number;
+pub use watch::WATCHERS_MAX;
 
 use quarry_env::World;
 use quarry_proto::v1;

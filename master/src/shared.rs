@@ -64,6 +64,8 @@ pub struct Shared {
     pub changing_settings: tokio::sync::Mutex<()>,
     /// Held by whoever lets a master in or raises the feature level, which all members must know.
     pub changing_members: tokio::sync::Mutex<()>,
+    /// Places of those who watch.
+    pub watchers: Arc<Semaphore>,
 }
 
 /// Copies for repair, drains and balancing that ended since the process started.

@@ -2,7 +2,9 @@
 //! [`WireError`] that names the field.
 
 use bytes::Bytes;
-use quarry_types::{ChunkId, ClusterId, Crc32, Epoch, ErrorCode, Leadership, Lineage, Receipt, ReplicaState, ServerId};
+use quarry_types::{
+    ChunkId, ClusterId, Crc32, Epoch, ErrorCode, Leadership, Lineage, Receipt, ReplicaState, Revision, ServerId,
+};
 use uuid::Uuid;
 
 use crate::{WireError, v1};
@@ -50,6 +52,26 @@ impl TryFrom<v1::Leadership> for Leadership {
     fn try_from(from: v1::Leadership) -> Result<Self, WireError> {
         let id = Uuid::from_slice(&from.lineage_id).map_err(|_| bad("lineage_id"))?;
         Ok(Leadership { lineage: Lineage { number: from.lineage_number, id }, epoch: Epoch(from.epoch) })
+    }
+}
+
+impl From<Revision> for v1::Revision {
+    fn from(from: Revision) -> Self {
+        v1::Revision {
+            lineage_number: from.lineage.number,
+            lineage_id: Bytes::copy_from_slice(from.lineage.id.as_bytes()),
+            index: from.index,
+            position: from.position,
+        }
+    }
+}
+
+impl TryFrom<v1::Revision> for Revision {
+    type Error = WireError;
+    fn try_from(from: v1::Revision) -> Result<Self, WireError> {
+        let id = Uuid::from_slice(&from.lineage_id).map_err(|_| bad("lineage_id"))?;
+        let lineage = Lineage { number: from.lineage_number, id };
+        Ok(Revision { lineage, index: from.index, position: from.position })
     }
 }
 

@@ -79,6 +79,7 @@ fn grpc_code(code: ErrorCode) -> Code {
             Code::Unavailable
         }
         E::DeadlineExceeded => Code::DeadlineExceeded,
+        E::Compacted | E::OtherLineage => Code::OutOfRange,
         E::Corrupt => Code::DataLoss,
         E::Unauthorized => Code::Unauthenticated,
     }

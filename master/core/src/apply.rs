@@ -26,8 +26,9 @@ pub fn apply(state: &mut Overlay<'_>, index: u64, command: &Command) -> Result<O
         let message = "the cluster was not created yet; wait for the master to start";
         return Ok(Err(Refusal::new(ErrorCode::Unavailable, message)));
     }
-    let mut write = Write::new(state, command.wall_ms);
+    let mut write = Write::new(state, index, command.wall_ms);
     let outcome = run(&mut write, index, &command.kind);
+    let outcome = outcome.and_then(|outcome| write.write_events().map(|()| outcome));
     outcome.map_err(|error| TableError(format!("applying log entry {index}: {error}")))
 }
 
@@ -61,7 +62,7 @@ pub fn apply_entry(state: &mut Overlay<'_>, index: u64, bytes: &[u8], known: Fea
     }
     let outcome = apply(state, index, &command)?;
     if !created && outcome.is_ok() && in_force > FIRST_LEVEL {
-        cluster::level::set(&mut Write::new(state, command.wall_ms), in_force);
+        cluster::level::set(&mut Write::new(state, index, command.wall_ms), in_force);
     }
     Ok(outcome)
 }
@@ -90,7 +91,8 @@ fn run(write: &mut Write<'_, '_>, index: u64, kind: &Kind) -> Result<Outcome, Ta
         Kind::CollectRemoved(command) => write.attempt(|w| namespace::collect::collect(w, command)),
         Kind::BeginLineage(command) => write.attempt(|w| cluster::lineage::begin(w, command)),
         Kind::RaiseIds(command) => write.attempt(|w| cluster::lineage::raise(w, command)),
-        Kind::ReleaseHold(_) => write.attempt(|w| Ok(cluster::lineage::release(w))),
+        Kind::ReleaseHold(_) => write.attempt(cluster::lineage::release),
+        Kind::Announce(command) => write.attempt(|w| cluster::verdict::announce(w, command)),
         Kind::CompareStates(CompareStates {}) => Ok(Ok(Reply::Comparison(Comparison { index }))),
         Kind::MarkLogs(command) => write.attempt(|w| cluster::marks::mark(w, command)),
         Kind::RaiseLevel(command) => write.attempt(|w| cluster::level::raise(w, command)),

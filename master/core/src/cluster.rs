@@ -9,3 +9,4 @@ pub(crate) mod master;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod tick;
+pub(crate) mod verdict;

@@ -7,6 +7,7 @@ mod client;
 mod group;
 mod history;
 mod upkeep;
+mod verdict;
 
 pub use client::{
     Abort, AddChunk, ChunkRef, ClientCommand, Complete, Create, CreateMode, Mkdir, Mutation, OpId, OpenAppend, Remove,
@@ -20,6 +21,7 @@ pub use group::{
 pub use history::{BeginLineage, LineageCause, RaiseIds, ReleaseHold};
 use prost::Message as _;
 pub use upkeep::{CompareStates, LogMark, MarkLogs, RaiseLevel};
+pub use verdict::{Announce, ServerVerdict, Verdict};
 
 use crate::{
     feature::{FIRST_LEVEL, Features},
@@ -115,7 +117,7 @@ impl Kind {
 
 choice! {
     /// What a command does.
-    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32" {
+    pub enum Kind as KindWire, KindOneof = "KindOneof", tags "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 30, 31, 32" {
         /// Makes the cluster; the first command of every log.
         CreateCluster(CreateCluster) = (message, tag = "1"),
         /// A master process begins to lead.
@@ -160,6 +162,8 @@ choice! {
         RaiseIds(RaiseIds) = (message, tag = "21"),
         /// An operator lets deletions and aborts go that a new lineage began with holding back.
         ReleaseHold(ReleaseHold) = (message, tag = "22"),
+        /// Tells those who watch what the leader believes of chunkservers now, where it is something else than before.
+        Announce(Announce) = (message, tag = "23"),
         /// Changes nothing: every replica hashes what it holds right after it.
         CompareStates(CompareStates) = (message, tag = "30"),
         /// Commands of a higher feature level may be applied from now on.

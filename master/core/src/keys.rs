@@ -16,6 +16,8 @@ pub const HOLD: &[u8] = b"hold";
 pub const LOG_MARKS: &[u8] = b"log-marks";
 /// Meta: [`crate::rows::FeatureLevel`].
 pub const FEATURE_LEVEL: &[u8] = b"feature-level";
+/// Meta: [`crate::rows::Events`].
+pub const EVENTS: &[u8] = b"events";
 
 /// Of one number.
 #[must_use]
@@ -118,6 +120,12 @@ pub fn read_trash(key: &[u8]) -> Option<(InodeId, &str, u64)> {
     let (of, removal) = key.split_at_checked(key.len().checked_sub(8)?)?;
     let (directory, name) = read_entry(of.strip_suffix(&[0])?)?;
     Some((directory, name, !read_one(removal)?))
+}
+
+/// Of an event: the `position`th (from 1) that the command at `index` of the log made.
+#[must_use]
+pub fn event(index: u64, position: u64) -> Vec<u8> {
+    two(index, position)
 }
 
 /// Of a chunkserver.

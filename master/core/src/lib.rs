@@ -11,6 +11,7 @@
 //! | [`rows`], [`keys`] | what the tables hold, byte for byte |
 //! | [`feature`] | which commands may be applied while masters run different builds |
 //! | [`apply`] | one command → changes and an answer; `namespace`, `chunks`, `sessions`, `cluster` hold one operation a file |
+//! | `events` | what changed of late, for those who watch: written by apply, bounded |
 //! | [`query`] | reads |
 //! | [`agreement`] | whether all replicas hold the same |
 //! | [`detector`], [`placement`], [`seal`] | decisions of the leader: who is alive, who takes a chunk, where a chunk ends |
@@ -31,6 +32,7 @@ mod chunks;
 mod cluster;
 pub mod command;
 pub mod detector;
+mod events;
 pub mod feature;
 pub mod keys;
 pub mod limits;

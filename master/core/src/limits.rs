@@ -44,3 +44,9 @@ pub const LINEAGE_STEPS_MAX: u64 = 1024;
 pub const RAISED_ID_MAX: u64 = 1 << 62;
 /// Longest maintenance of a chunkserver, in milliseconds: 30 days.
 pub const MAINTENANCE_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// Bytes of events that are kept for those who watch, keys included.
+pub const EVENTS_BYTES_MAX: u64 = 256 << 20;
+/// Events after which the bounds of their table are looked at again.
+pub const EVENTS_UNCHECKED: u64 = 64;
+/// Verdicts on chunkservers that one command announces.
+pub const ANNOUNCE_MAX: usize = 256;

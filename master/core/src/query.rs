@@ -1,6 +1,7 @@
 //! Reads of the replicated state.
 
 mod chunks;
+mod events;
 mod files;
 mod group;
 mod trash;
@@ -8,6 +9,7 @@ mod usage;
 
 pub(crate) use chunks::rows_from;
 pub use chunks::{ChunkView, LocatedRows, chunk, doomed, open_chunks, open_watermark, rows};
+pub use events::{EventView, EventsPage, WatchFilter, WatchFrom, events, events_begun};
 pub use files::{ListPage, inode, list, path_of, resolve, stat};
 pub use group::{
     LeaseView, ServerView, cluster, counters, hold, is_in_maintenance, leadership, lease, leases, log_marks, server,

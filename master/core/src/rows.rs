@@ -2,6 +2,7 @@
 
 mod chunk;
 mod entry;
+mod event;
 mod hold;
 mod inode;
 mod lease;
@@ -15,6 +16,10 @@ mod wanted;
 
 pub use chunk::{Chunk, ChunkState};
 pub use entry::Entry;
+pub use event::{
+    Change, EpochBegun, Event, Events, FileState, HoldReleased, LineageBegun, Move, Place, ReplicasSet, ServerJudged,
+    ServerRegistered, ServerTrusted, ServerWished, SettingChange, SettingsChanged, Takeaway,
+};
 pub use hold::Hold;
 pub use inode::{Inode, InodeState};
 pub use lease::Lease;

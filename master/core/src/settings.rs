@@ -98,6 +98,8 @@ table! {
     PHI = "detector-phi", Permille, 0, 20_000, 0,
         "0: a server is suspect and dead after fixed times; else the phi at which it is suspect, by its past beats";
     TRASH = "trash", Millis, 0, 365 * DAY, DAY, "how long removed files can be taken back with `quarry undelete`";
+    WATCH_EVENTS = "watch-events", Count, 100, 100_000_000, 250_000,
+        "changes that are kept for those who watch: whoever was away for more of them has to look at everything again";
     WEIGHT_AFFINITY = "weight-affinity", Permille, 0, 1000, 100, "weight of nearness in the choice of servers";
     WEIGHT_CAPACITY = "weight-capacity", Permille, 0, 1000, 400, "weight of free room in the choice of servers";
     WEIGHT_LATENCY = "weight-latency", Permille, 0, 1000, 200, "weight of latency in the choice of servers";
@@ -137,6 +139,11 @@ const READER_GRACE_TIME: Definition = Definition {
     default: READER_GRACE.as_millis() as u64,
     about: "how long replaced files, and removed ones after the trash, can be read by who has them open",
 };
+
+/// The values of the settings that have a field of their own, by name.
+pub(crate) fn fields(of: &Settings) -> impl Iterator<Item = (&'static str, u64)> {
+    FIELDS.iter().map(|one| (one.name, of.get(one)))
+}
 
 /// Every setting, those with a field of their own first.
 pub fn all() -> impl Iterator<Item = &'static Definition> {

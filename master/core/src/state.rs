@@ -5,7 +5,7 @@ use quarry_types::{ChunkId, ErrorCode, InodeId, LeaseId};
 use crate::{
     keys,
     reply::Refusal,
-    rows::{Chunk, Counters, Inode, Lease, Record, Settings, Totals},
+    rows::{Change, Chunk, Counters, Inode, Lease, Record, Settings, Totals},
     tables::{Overlay, ReadTables, Table, TableError},
 };
 
@@ -59,13 +59,27 @@ pub(crate) fn need<R: Record>(tables: &dyn ReadTables, table: Table, key: &[u8])
 /// The tables while a command is applied to them.
 pub(crate) struct Write<'s, 'b> {
     tables: &'s mut Overlay<'b>,
+    /// The command's place in the log.
+    pub(crate) index: u64,
     /// For display (S10).
     pub(crate) wall_ms: u64,
+    /// What changed, for those who watch.
+    changes: Vec<Change>,
 }
 
 impl<'s, 'b> Write<'s, 'b> {
-    pub(crate) fn new(tables: &'s mut Overlay<'b>, wall_ms: u64) -> Self {
-        Write { tables, wall_ms }
+    pub(crate) fn new(tables: &'s mut Overlay<'b>, index: u64, wall_ms: u64) -> Self {
+        Write { tables, index, wall_ms, changes: Vec::new() }
+    }
+
+    /// Notes a change for those who watch. It is taken back with what it tells of.
+    pub(crate) fn tell(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// What was noted, in order.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// For reads.
@@ -77,6 +91,10 @@ impl<'s, 'b> Write<'s, 'b> {
         self.tables.put(table, key, row.encode());
     }
 
+    pub(crate) fn put_bytes(&mut self, table: Table, key: Vec<u8>, row: Vec<u8>) {
+        self.tables.put(table, key, row);
+    }
+
     pub(crate) fn delete(&mut self, table: Table, key: Vec<u8>) {
         self.tables.delete(table, key);
     }
@@ -86,7 +104,7 @@ impl<'s, 'b> Write<'s, 'b> {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<Result<T, Refusal>, TableError> {
-        let savepoint = self.tables.savepoint();
+        let (savepoint, told) = (self.tables.savepoint(), self.changes.len());
         match work(self) {
             Ok(done) => {
                 self.tables.release(savepoint);
@@ -94,6 +112,7 @@ impl<'s, 'b> Write<'s, 'b> {
             }
             Err(Fault::Refused(refusal)) => {
                 self.tables.rollback(savepoint);
+                self.changes.truncate(told);
                 Ok(Err(refusal))
             }
             Err(Fault::Table(error)) => {

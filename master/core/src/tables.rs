@@ -60,6 +60,8 @@ tables! {
     Trash = "trash",
     /// Files whose chunks follow a changed number of wanted replicas, by inode id.
     Wanted = "wanted",
+    /// What changed of late, for those who watch, by (index in the log, position among the events of one command).
+    Event = "event",
 }
 
 /// Storage failed, or a row does not decode. Fatal for apply: a replica that goes on would differ from the others.

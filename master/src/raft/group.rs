@@ -15,7 +15,7 @@ use quarry_env::{Clock, World, clock::timeout};
 use quarry_master_core::{apply::Outcome, command::Command, feature::Features};
 use quarry_proto::{WireError, v1::MasterStatus};
 use quarry_types::{ErrorCode, NodeId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -218,6 +218,12 @@ impl Group {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(Arc::clone(&self.inner.state))
+    }
+
+    /// Wakes those who wait for events (see [`quarry_master_core::query::events`]) when there may be more of them here.
+    #[must_use]
+    pub fn events(&self) -> Arc<Notify> {
+        Arc::clone(&self.inner.state.events)
     }
 
     /// Who leads. The receiver is closed when the group has stopped.

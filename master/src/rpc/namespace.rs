@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use super::{
     answer, carry_through,
     decode::{chunk_ref, create_mode, file, op, reading},
-    span,
+    span, watch,
 };
 use crate::{
     reading::{Age, Reading},
@@ -334,6 +334,19 @@ impl Namespace for NamespaceRpc {
         let (metadata, _, request) = request.into_parts();
         let reading = self.reading(&metadata, request.stale_ok);
         answer(span, self.service.usage(request.path, &reading)).await
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchPage, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
+        let span = span("watch", &request);
+        answer(span.clone(), async {
+            let (from, filter) = watch::call(request.into_inner())?;
+            let pages = self.service.watch(from, filter, span).await?;
+            let pages: Self::WatchStream = Box::pin(pages.map(|page| page.map(watch::page).map_err(Status::from)));
+            Ok(pages)
+        })
+        .await
     }
 
     async fn report_replica(&self, request: Request<v1::ReportReplicaRequest>) -> Reply<v1::ReportReplicaReply> {

@@ -53,7 +53,7 @@ fn hints(chunk: &ChunkView, remembered: &BTreeMap<ServerId, Server>, chance: u64
 #[cfg(test)]
 mod tests {
     use quarry_master_core::{
-        command::{Durability, ServerWish},
+        command::{Durability, ServerWish, Verdict},
         query::ChunkRecord,
     };
     use quarry_types::{ChunkId, Crc32, InodeId};
@@ -86,6 +86,7 @@ mod tests {
             wish: ServerWish::Active,
             maintenance_until_ms: 0,
             automatic: false,
+            verdict: Verdict::Alive,
         };
         let remembered = (1..=3).map(|n| (server(n), row(n))).collect();
         let chunks = hinted(&[ChunkView { id: ChunkId(7), record }], &remembered, 5);

@@ -154,7 +154,7 @@ fn last_words(chunk: ChunkId) -> String {
 }
 
 /// As the wire says it.
-fn wish_number(wish: ServerWish) -> v1::ServerWish {
+pub fn wish_number(wish: ServerWish) -> v1::ServerWish {
     match wish {
         ServerWish::Active => v1::ServerWish::Active,
         ServerWish::Draining => v1::ServerWish::Draining,

@@ -268,7 +268,7 @@ fn in_maintenance(soft: &Soft) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use quarry_master_core::rows;
+    use quarry_master_core::{command::Verdict, rows};
     use quarry_types::ClusterKey;
 
     use super::*;
@@ -291,6 +291,7 @@ mod tests {
             wish,
             maintenance_until_ms: 1_000_000,
             automatic: false,
+            verdict: Verdict::None,
         };
         soft.servers.expect(id, record.clone(), at(0));
         let registered = Registered {

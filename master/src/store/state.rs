@@ -12,7 +12,7 @@ use quarry_master_core::{
     tables::{Change, ReadTables, Table, TableError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Layout, Snapshot, view::KvTables};
 use crate::raft::GroupError;
@@ -78,6 +78,9 @@ pub(crate) struct State {
     failure: watch::Sender<Option<String>>,
     /// Snapshots that exist or are still read from, oldest first. Also serialises taking and installing one.
     pub(crate) snapshots: Mutex<Vec<Snapshot>>,
+    /// Wakes those who watch when there are events that were not there before. Not a `watch`: these are woken in the order in
+    /// which they came.
+    pub(crate) events: Arc<Notify>,
 }
 
 impl State {
@@ -98,7 +101,15 @@ impl State {
         check_level(&*kv, features, &layout.state(&name))?;
         let open = RwLock::new(Open { name, kv });
         let failure = watch::Sender::new(None);
-        Ok(Arc::new(State { world: world.clone(), layout, features, open, failure, snapshots: Mutex::new(snapshots) }))
+        Ok(Arc::new(State {
+            world: world.clone(),
+            layout,
+            features,
+            open,
+            failure,
+            snapshots: Mutex::new(snapshots),
+            events: Arc::default(),
+        }))
     }
 
     /// Keeps the state from changing while the result lives.
@@ -147,7 +158,9 @@ impl State {
         let kv = self.kv();
         let (changes, result) = work(&KvTables(&*kv))?;
         let mut batch = Batch::default();
+        let mut told = false;
         for (table, key, value) in changes {
+            told |= table == Table::Event && value.is_some();
             match value {
                 Some(value) => batch.put(Space(table.name()), key, value),
                 None => batch.delete(Space(table.name()), key),
@@ -156,6 +169,10 @@ impl State {
         batch.put(APPLIED, MARK, mark.to_bytes());
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.kv.write(batch, None)?;
+        drop(open);
+        if told {
+            self.events.notify_waiters();
+        }
         Ok(result)
     }
 
@@ -172,6 +189,7 @@ impl State {
         drop(open);
         // A reader may still hold the old store; unlinked files stay readable for it.
         drop(old);
+        self.events.notify_waiters();
         self.layout.sweep_states(&current)
     }
 }

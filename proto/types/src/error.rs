@@ -112,6 +112,10 @@ table! {
     Cycle = 28, GiveUp;
     /// A master cannot prove that what it knows is as young as the read asks for.
     TooStale = 29, RetryElsewhere;
+    /// The events behind this revision are not kept any more: what changed has to be looked up anew.
+    Compacted = 30, GiveUp;
+    /// The revision belongs to another history of the cluster, or to another cluster.
+    OtherLineage = 31, GiveUp;
 }
 
 impl fmt::Display for ErrorCode {

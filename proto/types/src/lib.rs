@@ -10,6 +10,7 @@
 //! | [`sums`] | the block checksums of a growing chunk |
 //! | [`auth`] | the cluster key and what it signs |
 //! | [`receipt`] | a member's statement about a replica |
+//! | [`revision`] | a place in the stream of changes |
 //! | [`name`] | names and paths that the namespace accepts |
 //! | [`mod@duration`] | durations as people write them |
 //! | [`error`] | the error table: code, and what the caller should do |
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod receipt;
+pub mod revision;
 pub mod sums;
 
 pub use auth::{ClusterKey, Mac};
@@ -31,4 +33,5 @@ pub use ids::{
     ChunkId, ClusterId, Epoch, InodeId, Leadership, LeadershipRefusal, LeaseId, Lineage, NodeId, ServerId, SessionId,
 };
 pub use receipt::{Receipt, ReplicaState};
+pub use revision::{Revision, RevisionError};
 pub use sums::ChunkSums;

@@ -71,6 +71,11 @@ pub const SEAL_WAIT: Duration = Duration::from_secs(300);
 /// Replicated time moves at least this often while anything waits for it.
 pub const TICK: Duration = Duration::from_secs(5);
 
+/// One who watches hears from the master at least this often, also when nothing changes.
+pub const WATCH_PROGRESS: Duration = Duration::from_secs(1);
+/// One who watches and hears nothing for this long asks another master.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(4);
+
 /// Share of a disk that stays free for fences, index and log, in percent.
 pub const DISK_RESERVE_PERCENT: u64 = 2;
 /// The reserve is at least this, in bytes.
@@ -93,6 +98,7 @@ const _: () = {
     assert!(REPLICAS_MIN <= REPLICAS_DEFAULT && REPLICAS_DEFAULT <= REPLICAS_MAX);
     assert!(BEAT_INTERVAL.as_millis() < SUSPECT_AFTER.as_millis());
     assert!(SUSPECT_AFTER.as_millis() < DEAD_AFTER.as_millis());
+    assert!(WATCH_PROGRESS.as_millis() * 3 < WATCH_SILENCE.as_millis());
     assert!(DEAD_AFTER.as_millis() < LEASE.as_millis() && LEASE.as_millis() < SESSION.as_millis());
     assert!(CHUNKS_PER_FILE * 40 < GRPC_MESSAGE_BYTES);
 };

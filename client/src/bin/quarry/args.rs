@@ -2,6 +2,7 @@
 
 mod operate;
 mod values;
+mod watch;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,6 +12,8 @@ use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
 use crate::error::{CliError, EXIT_CODES, Outcome};
 
 use values::{duration, host_port, setting, signal};
+
+pub use watch::{From, Watch};
 
 pub use operate::{Explain, Leave, Maintenance, MastersVerb, Metadata, MetadataVerify, Rebalance, Repairs, Server};
 
@@ -143,6 +146,11 @@ pub enum Verb {
     ///
     /// Shows how far that is until nothing is left to move; interrupted, it goes on, and the same command shows it again.
     Rebalance(Rebalance),
+    /// Print what changes, as it is committed: a line a change, with the revision to go on from
+    ///
+    /// Files and directories at REMOTE, below it, or above it; and of the cluster chunkservers (registered, drained, dead, back),
+    /// settings and leaders. Goes on by itself when another master leads; nothing is left out or printed twice.
+    Watch(Watch),
     /// Back up the masters' metadata, compare it with what chunkservers have, and let deletions go after a restore
     #[command(subcommand)]
     Metadata(Metadata),

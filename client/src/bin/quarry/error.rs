@@ -165,7 +165,14 @@ pub fn exit_of(code: ErrorCode) -> Exit {
     match code {
         E::InvalidArgument => Exit::Usage,
         E::NotFound => Exit::NotFound,
-        E::AlreadyExists | E::NotEmpty | E::Conflict | E::LeaseHeld | E::LeaseLost | E::Fenced => Exit::Conflict,
+        E::AlreadyExists
+        | E::NotEmpty
+        | E::Conflict
+        | E::LeaseHeld
+        | E::LeaseLost
+        | E::Fenced
+        | E::Compacted
+        | E::OtherLineage => Exit::Conflict,
         E::Busy
         | E::NotEnoughServers
         | E::NotLeader

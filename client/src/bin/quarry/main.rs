@@ -41,6 +41,7 @@ mod tally;
 mod trash;
 mod undelete;
 mod walk;
+mod watch;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -153,6 +154,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Maintenance(args) => servers::maintenance(context, args).await,
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
+        Verb::Watch(args) => watch::run(context, args).await,
         Verb::Metadata(verb) => metadata::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,

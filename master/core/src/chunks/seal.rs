@@ -5,8 +5,9 @@ use crate::{
     cluster::lineage::held,
     command::SealedChunk,
     keys,
+    namespace::walk,
     reply::SealedAt,
-    rows::{Chunk, ChunkState, InodeState},
+    rows::{Change, Chunk, ChunkState, FileState, InodeState},
     state::{Fault, Write, less, refuse},
     tables::{Table, TableError},
 };
@@ -91,6 +92,10 @@ fn update_file(write: &mut Write<'_, '_>, id: ChunkId, chunk: &Chunk, command: &
         inode.crc = inode.crc.combine(command.crc, command.length);
         inode.version += 1;
         inode.modified_ms = write.wall_ms;
+        // Nobody sees one in the trash, or below a directory that was removed.
+        if let Some(path) = walk::told_path(write.tables(), chunk.inode, &inode)? {
+            write.tell(Change::Grown(FileState::of(chunk.inode, &inode, path)));
+        }
     }
     write.put_inode(chunk.inode, &inode);
     Ok(())

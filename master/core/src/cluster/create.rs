@@ -38,5 +38,6 @@ pub(crate) fn create(write: &mut Write<'_, '_>, command: &CreateCluster) -> Resu
     write.put_counters(&counters);
     let root = Inode::directory(ROOT, "", write.wall_ms);
     write.put_inode(ROOT, &root);
+    write.begin_events();
     Ok(Reply::DONE)
 }

@@ -4,7 +4,7 @@ use crate::{
     command::BeginEpoch,
     keys,
     reply::{Leads, Reply},
-    rows::Cluster,
+    rows::{Change, Cluster, EpochBegun},
     state::{Fault, Write, need},
     tables::{Table, TableError},
 };
@@ -17,5 +17,6 @@ pub(crate) fn begin(write: &mut Write<'_, '_>, command: &BeginEpoch) -> Result<R
     counters.epoch = Epoch(epoch);
     counters.leader = command.node;
     write.put_counters(&counters);
+    write.tell(Change::EpochBegun(EpochBegun { epoch: counters.epoch, node: command.node }));
     Ok(Reply::Leads(Leads { lineage: cluster.lineage, epoch: counters.epoch }))
 }

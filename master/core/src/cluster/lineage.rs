@@ -8,7 +8,7 @@ use crate::{
     keys,
     limits::{LINEAGE_ID_STEP, LINEAGE_STEPS_MAX, RAISED_ID_MAX},
     reply::{Refusal, Reply},
-    rows::{Cluster, Counters, Hold},
+    rows::{Change, Cluster, Counters, Events, Hold, HoldReleased, LineageBegun},
     state::{Fault, Write, find, need, refuse},
     tables::{Table, TableError},
 };
@@ -41,7 +41,22 @@ pub(crate) fn begin(write: &mut Write<'_, '_>, command: &BeginLineage) -> Result
     write.put(Table::Meta, keys::CLUSTER.to_vec(), &cluster);
     write.put(Table::Meta, keys::HOLD.to_vec(), &hold);
     write.put_counters(&counters);
+    begin_events(write)?;
+    write.tell(Change::LineageBegun(LineageBegun { lineage: to, cause: command.cause }));
     Ok(Reply::DONE)
+}
+
+/// Those who watched the earlier lineage may have seen what this one does not know: its events begin here. The older ones
+/// go as the table fills.
+fn begin_events(write: &mut Write<'_, '_>) -> Result<(), TableError> {
+    let Some(before) = write.events()? else {
+        write.begin_events();
+        return Ok(());
+    };
+    let (begin, last) = (write.index, (write.index, 0));
+    let events = Events { begin, last_index: last.0, last_position: last.1, ..before };
+    write.put(Table::Meta, keys::EVENTS.to_vec(), &events);
+    Ok(())
 }
 
 /// A lineage whose number is higher by more than one skips those that began at the same point before: each has a stretch
@@ -77,9 +92,12 @@ pub(crate) fn raise(write: &mut Write<'_, '_>, command: &RaiseIds) -> Result<Rep
 }
 
 /// An operator has looked: deletions and aborts take place from now on. A repetition is fine.
-pub(crate) fn release(write: &mut Write<'_, '_>) -> Reply {
-    write.delete(Table::Meta, keys::HOLD.to_vec());
-    Reply::DONE
+pub(crate) fn release(write: &mut Write<'_, '_>) -> Result<Reply, Fault> {
+    if write.hold()?.is_some() {
+        write.delete(Table::Meta, keys::HOLD.to_vec());
+        write.tell(Change::HoldReleased(HoldReleased {}));
+    }
+    Ok(Reply::DONE)
 }
 
 impl Write<'_, '_> {

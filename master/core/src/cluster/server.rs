@@ -1,11 +1,11 @@
-use quarry_types::ErrorCode;
+use quarry_types::{ErrorCode, ServerId};
 
 use crate::{
-    command::{PutServer, ServerWish, SetServer, TrustServer},
+    command::{PutServer, ServerWish, SetServer, TrustServer, Verdict},
     keys,
     limits::{MAINTENANCE_MS_MAX, SERVER_NAME_BYTES, SERVERS_MAX},
     reply::{RegisteredServer, Reply},
-    rows::Server,
+    rows::{Change, Server, ServerRegistered, ServerTrusted, ServerWished},
     state::{Fault, Write, find, refuse},
     tables::Table,
 };
@@ -38,9 +38,30 @@ pub(crate) fn put(write: &mut Write<'_, '_>, command: &PutServer) -> Result<Repl
         wish: kept.map_or(ServerWish::Active, |b| b.wish),
         maintenance_until_ms: kept.map_or(0, |b| b.maintenance_until_ms),
         automatic: false,
+        verdict: before.as_ref().map_or(Verdict::None, |b| b.verdict),
     };
+    tell_registered(write, command.server, before.as_ref(), &server);
     write.put(Table::Server, key, &server);
     Ok(Reply::Server(RegisteredServer { old_image }))
+}
+
+/// What those who watch are told of a registration: nothing of one that changes nothing.
+fn tell_registered(write: &mut Write<'_, '_>, id: ServerId, before: Option<&Server>, now: &Server) {
+    let who = |of: &Server| (of.address.clone(), of.rack.clone(), of.start_counter, of.durability, of.old_image);
+    if before.map(who) != Some(who(now)) {
+        write.tell(Change::ServerRegistered(ServerRegistered {
+            server: id,
+            address: now.address.clone(),
+            rack: now.rack.clone(),
+            start_counter: now.start_counter,
+            old_image: now.old_image,
+            new: before.is_none(),
+        }));
+    }
+    if before.is_some_and(|before| before.wish != now.wish) {
+        let told = ServerWished { server: id, wish: now.wish, for_ms: 0, automatic: true };
+        write.tell(Change::ServerWished(told));
+    }
 }
 
 /// Takes the mark of an old image off, if the server has not started again since it was verified.
@@ -51,6 +72,7 @@ pub(crate) fn trust(write: &mut Write<'_, '_>, command: &TrustServer) -> Result<
     };
     if server.start_counter == command.start_counter && server.old_image {
         server.old_image = false;
+        write.tell(Change::ServerTrusted(ServerTrusted { server: command.server }));
         write.put(Table::Server, key, &server);
     }
     Ok(Reply::Server(RegisteredServer { old_image: server.old_image }))
@@ -78,6 +100,15 @@ pub(crate) fn set(write: &mut Write<'_, '_>, command: &SetServer) -> Result<Repl
         );
     }
     let maintenance = command.wish == ServerWish::Maintenance;
+    // A maintenance again has another end.
+    if maintenance || server.wish != command.wish {
+        write.tell(Change::ServerWished(ServerWished {
+            server: command.server,
+            wish: command.wish,
+            for_ms: if maintenance { command.for_ms } else { 0 },
+            automatic: command.automatic,
+        }));
+    }
     server.wish = command.wish;
     server.automatic = command.automatic && maintenance;
     server.maintenance_until_ms = if maintenance { elapsed_ms.saturating_add(command.for_ms) } else { 0 };

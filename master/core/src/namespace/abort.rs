@@ -1,10 +1,10 @@
 use quarry_types::{ErrorCode, SessionId};
 
-use super::{detach, writer};
+use super::{detach, walk, writer};
 use crate::{
     command::{Abort, ExpireLease},
     reply::Reply,
-    rows::{Inode, Lease},
+    rows::{Change, FileState, Inode, Lease},
     state::{Fault, Write, refuse},
     tables::TableError,
 };
@@ -41,5 +41,9 @@ fn end(write: &mut Write<'_, '_>, mut inode: Inode, lease: &Lease) -> Result<Rep
     }
     writer::revoke(write, &mut inode)?;
     write.put_inode(lease.inode, &inode);
+    // Below a directory that was removed nobody sees it.
+    if let Some(path) = walk::told_path(write.tables(), lease.inode, &inode)? {
+        write.tell(Change::Abandoned(FileState::of(lease.inode, &inode, path)));
+    }
     Ok(Reply::DONE)
 }

@@ -7,7 +7,7 @@ use crate::{
     keys,
     limits::COLLECT_MAX,
     reply::{Collected, Reply},
-    rows::{Entry, Inode, Row},
+    rows::{Change, Entry, Inode, Place, Row},
     state::{Fault, Write, bad_key, decode, less, need},
     tables::{Table, TableError},
 };
@@ -18,7 +18,7 @@ pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Re
     write.refuse_held("taking apart what was removed")?;
     let limit = command.limit.clamp(1, COLLECT_MAX);
     let due = keys::after(write.counters()?.elapsed_ms);
-    let mut worked = 0;
+    let (mut worked, mut above) = (0, trash::LastDirectory::default());
     let more = loop {
         // A page at once: to look for the first one again after each would walk over all that went before it.
         let left = (limit - worked.min(limit)).max(1) as usize;
@@ -29,7 +29,7 @@ pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Re
         for (key, _) in page {
             if worked < limit {
                 let (_, id) = keys::read_two(&key).ok_or_else(|| bad_key(Table::Removed, &key))?;
-                worked += take_apart(write, key, InodeId(id), limit - worked)?;
+                worked += take_apart(write, &mut above, key, InodeId(id), limit - worked)?;
             }
         }
     };
@@ -37,10 +37,18 @@ pub(crate) fn collect(write: &mut Write<'_, '_>, command: &CollectRemoved) -> Re
 }
 
 /// At most `budget` steps on one inode; returns how many.
-fn take_apart(write: &mut Write<'_, '_>, mark: Vec<u8>, id: InodeId, budget: u32) -> Result<u32, Fault> {
+fn take_apart(
+    write: &mut Write<'_, '_>,
+    above: &mut trash::LastDirectory,
+    mark: Vec<u8>,
+    id: InodeId,
+    budget: u32,
+) -> Result<u32, Fault> {
     let mut inode: Inode = need(write.tables(), Table::Inode, &keys::inode(id))?;
     if inode.removal != 0 {
         trash::forget(write, &mut inode)?;
+        let path = above.path_of(write, &inode)?;
+        write.tell(Change::Purged(Place::of(id, &inode, path)));
         write.put_inode(id, &inode);
     }
     let steps =

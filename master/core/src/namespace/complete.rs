@@ -1,4 +1,4 @@
-use quarry_types::{ErrorCode, SessionId, limits::CHUNKS_PER_FILE};
+use quarry_types::{ErrorCode, InodeId, SessionId, limits::CHUNKS_PER_FILE};
 
 use super::{create, detach, walk, writer};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     keys,
     query::{self, ChunkView},
     reply::{Completed, Reply},
-    rows::{ChunkState, Entry, Inode, InodeState, Lease},
+    rows::{Change, ChunkState, Entry, FileState, Inode, InodeState, Lease},
     state::{Fault, Write, refuse},
     tables::Table,
 };
@@ -24,10 +24,12 @@ pub(crate) fn complete(write: &mut Write<'_, '_>, session: SessionId, command: &
         return refuse(ErrorCode::Conflict, format!("chunk {open} of {path} is not sealed yet"));
     }
     let fewest = check_rows(write, command, &lease, &path)?;
+    let mut replaces = InodeId(0);
     let replaced = if inode.is_pending() { create::replaced(write, &inode, &path)? } else { None };
     check_replicas(write, &inode, fewest, &path)?;
     if inode.is_pending() {
         if let Some((old, old_inode)) = replaced {
+            replaces = old;
             let at = detach::collect_at(write, false)?;
             detach::detach(write, old, old_inode, at)?;
         }
@@ -40,6 +42,8 @@ pub(crate) fn complete(write: &mut Write<'_, '_>, session: SessionId, command: &
     }
     writer::revoke(write, &mut inode)?;
     write.put_inode(id, &inode);
+    let told = FileState { replaced: replaces, ..FileState::of(id, &inode, path.clone()) };
+    write.tell(Change::Completed(told));
     let file = walk::view(id, &inode, path);
     Ok(Reply::Completed(Completed { file, fewest_replicas: fewest.unwrap_or(0), wanted: inode.replicas }))
 }

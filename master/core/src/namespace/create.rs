@@ -5,7 +5,7 @@ use crate::{
     command::{Create, CreateMode},
     keys,
     reply::{FileKind, Reply, Writer},
-    rows::{Entry, Inode, InodeState},
+    rows::{Change, Entry, FileState, Inode, InodeState},
     state::{Fault, Write, refuse},
     tables::Table,
 };
@@ -57,6 +57,8 @@ pub(crate) fn create(write: &mut Write<'_, '_>, session: SessionId, command: &Cr
     if visible {
         write.put(Table::Entry, keys::entry(parent, name), &Entry { inode: id });
         write.count(|totals| totals.files += 1)?;
+        let path = walk::below(&walk::join(&parents), name);
+        write.tell(Change::Created(FileState::of(id, &inode, path)));
     }
     Ok(Reply::Writer(Writer { inode: id, lease, replicas, length: 0, crc: Crc32::EMPTY }))
 }

@@ -5,7 +5,7 @@ use crate::{
     command::Mkdir,
     keys,
     reply::Reply,
-    rows::{Entry, Inode},
+    rows::{Change, Entry, Inode, Place},
     state::{Fault, Write, refuse},
     tables::Table,
 };
@@ -23,17 +23,18 @@ pub(crate) fn mkdir(write: &mut Write<'_, '_>, command: &Mkdir) -> Result<Reply,
         if let Some((_, inode)) = walk::lookup(write.tables(), directory, name)? {
             return taken(if inode.is_directory() { "directory" } else { "file" });
         }
-        make(write, directory, name)?
+        make(write, directory, name, path.clone())?
     };
     Ok(Reply::File(walk::view(id, &inode, path)))
 }
 
-fn make(write: &mut Write<'_, '_>, parent: InodeId, name: &str) -> Result<(InodeId, Inode), Fault> {
+fn make(write: &mut Write<'_, '_>, parent: InodeId, name: &str, path: String) -> Result<(InodeId, Inode), Fault> {
     let id = InodeId(write.next_id(|counters| &mut counters.next_inode)?);
     let inode = Inode::directory(parent, name, write.wall_ms);
     write.put_inode(id, &inode);
     write.put(Table::Entry, keys::entry(parent, name), &Entry { inode: id });
     write.count(|totals| totals.directories += 1)?;
+    write.tell(Change::DirectoryMade(Place::of(id, &inode, path)));
     Ok((id, inode))
 }
 
@@ -42,13 +43,13 @@ pub(crate) fn make_all(write: &mut Write<'_, '_>, names: &[&str]) -> Result<(Ino
     let (mut id, mut inode) = walk::descend(write.tables(), &[])?;
     debug_assert_eq!(id, ROOT);
     for (depth, name) in names.iter().enumerate() {
+        let path = || walk::join(names.get(..=depth).unwrap_or(names));
         (id, inode) = match walk::lookup(write.tables(), id, name)? {
             Some((below, found)) if found.is_directory() => (below, found),
             Some(_) => {
-                let path = walk::join(names.get(..=depth).unwrap_or(names));
-                return refuse(ErrorCode::NotADirectory, format!("{path} is a file, not a directory"));
+                return refuse(ErrorCode::NotADirectory, format!("{} is a file, not a directory", path()));
             }
-            None => make(write, id, name)?,
+            None => make(write, id, name, path())?,
         };
     }
     Ok((id, inode))

@@ -5,6 +5,7 @@ use crate::{
     command::Remove,
     keys,
     reply::Reply,
+    rows::{Change, Place, Takeaway},
     settings::TRASH,
     state::{Fault, Write, refuse},
     tables::Table,
@@ -33,6 +34,8 @@ pub(crate) fn remove(write: &mut Write<'_, '_>, command: &Remove) -> Result<Repl
     if kept_ms > 0 {
         trash::keep(write, id, &mut inode, kept_ms)?;
     }
+    let place = Place::of(id, &inode, walk::below(&walk::join(&parents), name));
+    write.tell(Change::Removed(Takeaway { place, kept_ms }));
     let at = detach::collect_at(write, command.now)?.saturating_add(kept_ms);
     detach::detach(write, id, inode, at)?;
     Ok(Reply::DONE)

@@ -6,7 +6,7 @@ use crate::{
     keys,
     limits::ANCESTORS_MAX,
     reply::Reply,
-    rows::{Entry, Inode},
+    rows::{Change, Entry, Inode, Move},
     state::{Fault, Write, need, refuse},
     tables::Table,
 };
@@ -31,8 +31,10 @@ pub(crate) fn rename(write: &mut Write<'_, '_>, command: &Rename) -> Result<Repl
     if inode.is_directory() && is_at_or_below(write, to_directory, id)? {
         return refuse(ErrorCode::Cycle, format!("{from} cannot move below itself to {to}"));
     }
+    let mut replaced = InodeId(0);
     if let Some((old, old_inode)) = walk::lookup(write.tables(), to_directory, to_name)? {
         check_replace(command, &inode, &old_inode)?;
+        replaced = old;
         let at = detach::collect_at(write, false)?;
         detach::detach(write, old, old_inode, at)?;
     }
@@ -41,6 +43,9 @@ pub(crate) fn rename(write: &mut Write<'_, '_>, command: &Rename) -> Result<Repl
     inode.parent = to_directory;
     inode.name = to_name.into();
     write.put_inode(id, &inode);
+    let from = walk::below(&walk::join(&from_parents), from_name);
+    let directory = inode.is_directory();
+    write.tell(Change::Renamed(Move { from, to: path.clone(), inode: id, directory, replaced }));
     Ok(Reply::File(walk::view(id, &inode, path)))
 }
 

@@ -9,7 +9,7 @@ use crate::{
     limits::{ANCESTORS_MAX, FOLLOW_MAX},
     query::{self, ChunkView},
     reply::{Followed, Reply},
-    rows::{Inode, InodeState, Wanted},
+    rows::{Change, Inode, InodeState, Place, ReplicasSet, Wanted},
     state::{Fault, Write, bad_key, decode, need, refuse},
     tables::Table,
 };
@@ -53,6 +53,8 @@ pub(crate) fn set(write: &mut Write<'_, '_>, command: &SetReplicas) -> Result<Re
         if inode.chunks > 0 {
             write.put(Table::Wanted, keys::inode(id), &Wanted::default());
         }
+        let place = Place::of(id, &inode, walk::join(&names));
+        write.tell(Change::ReplicasSet(ReplicasSet { place, replicas }));
     }
     Ok(Reply::File(walk::view(id, &inode, walk::join(&names))))
 }

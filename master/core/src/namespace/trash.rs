@@ -2,12 +2,13 @@
 
 use quarry_types::{ErrorCode, InodeId};
 
+use super::walk;
 use crate::{
     command::EmptyTrash,
     keys,
     limits::EMPTY_TRASH_MAX,
     reply::{Emptied, Reply},
-    rows::{Inode, InodeState, Mark, Trash},
+    rows::{Change, Inode, InodeState, Mark, Place, Trash},
     state::{Fault, Write, less, refuse},
     tables::{Table, TableError},
 };
@@ -44,13 +45,15 @@ pub(crate) fn empty(write: &mut Write<'_, '_>, command: &EmptyTrash) -> Result<R
     }
     write.refuse_held("emptying the trash")?;
     let now_ms = write.counters()?.elapsed_ms;
-    let mut emptied = 0;
+    let (mut emptied, mut above) = (0, LastDirectory::default());
     for removal in &command.removals {
         let Some(mut inode) = write.inode(removal.inode)? else { continue };
         if inode.state != InodeState::Removed || inode.removal == 0 || inode.removal != removal.removal {
             continue;
         }
         forget(write, &mut inode)?;
+        let path = above.path_of(write, &inode)?;
+        write.tell(Change::Purged(Place::of(removal.inode, &inode, path)));
         write.delete(Table::Removed, keys::removed(inode.collect_at_ms, removal.inode));
         inode.collect_at_ms = now_ms;
         write.put(Table::Removed, keys::removed(now_ms, removal.inode), &Mark {});
@@ -58,4 +61,20 @@ pub(crate) fn empty(write: &mut Write<'_, '_>, command: &EmptyTrash) -> Result<R
         emptied += 1;
     }
     Ok(Reply::Emptied(Emptied { emptied }))
+}
+
+/// Finds the paths that things in the trash had. Many come from one directory, so the last one's path is kept.
+#[derive(Default)]
+pub(super) struct LastDirectory(Option<(InodeId, Option<String>)>);
+
+impl LastDirectory {
+    /// The path under which something was removed, in its directory as that is called now, or was called when it was
+    /// removed itself; empty when the directory is gone.
+    pub(super) fn path_of(&mut self, write: &Write<'_, '_>, inode: &Inode) -> Result<String, TableError> {
+        if self.0.as_ref().is_none_or(|(id, _)| *id != inode.parent) {
+            self.0 = Some((inode.parent, walk::told_directory(write.tables(), inode.parent)?));
+        }
+        let directory = self.0.as_ref().and_then(|(_, path)| path.as_deref());
+        Ok(directory.map_or_else(String::new, |directory| walk::below(directory, &inode.name)))
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     command::Undelete,
     keys, query,
     reply::Reply,
-    rows::{Entry, Inode, InodeState, Trash},
+    rows::{Change, Entry, Inode, InodeState, Move, Trash},
     state::{Fault, Write, decode, less, need, refuse},
     tables::Table,
 };
@@ -44,6 +44,9 @@ pub(crate) fn undelete(write: &mut Write<'_, '_>, command: &Undelete) -> Result<
         *(if is_directory { &mut totals.directories } else { &mut totals.files }) += 1;
     })?;
     let path = walk::below(&walk::join(&to_parents), to_name);
+    let from = walk::join(&walk::names(from)?);
+    let told = Move { from, to: path.clone(), inode: id, directory: is_directory, replaced: InodeId(0) };
+    write.tell(Change::Undeleted(told));
     Ok(Reply::File(walk::view(id, &inode, path)))
 }
 

@@ -3,6 +3,7 @@
 use quarry_types::{
     ErrorCode, InodeId,
     ids::ROOT,
+    limits::PATH_BYTES,
     name::{NameError, split_parent, split_path},
 };
 
@@ -89,11 +90,15 @@ pub(crate) fn descend_to_directory(tables: &dyn ReadTables, names: &[&str]) -> R
 
 /// The path of a directory by its parents; `None` when it or one of them was removed.
 pub(crate) fn directory_path(tables: &dyn ReadTables, id: InodeId) -> Result<Option<String>, Fault> {
+    climb(tables, id, |inode| inode.state == InodeState::Live)
+}
+
+fn climb(tables: &dyn ReadTables, id: InodeId, counts: impl Fn(&Inode) -> bool) -> Result<Option<String>, Fault> {
     let mut names: Vec<String> = Vec::new();
     let mut at = id;
     while at != ROOT {
         match find::<Inode>(tables, Table::Inode, &keys::inode(at))? {
-            Some(inode) if inode.state == InodeState::Live && inode.is_directory() => {
+            Some(inode) if inode.is_directory() && counts(&inode) => {
                 names.push(inode.name);
                 at = inode.parent;
             }
@@ -120,6 +125,26 @@ pub(crate) fn path(tables: &dyn ReadTables, id: InodeId, inode: &Inode) -> Resul
         return Ok(None);
     }
     Ok(directory_path(tables, inode.parent)?.map(|directory| below(&directory, &inode.name)))
+}
+
+/// The path of something that an event tells of; `None` when it or a directory above it was removed. What is too deep or too
+/// long to be named in a call cannot be watched either, and nothing may fail for its sake.
+pub(crate) fn told_path(tables: &dyn ReadTables, id: InodeId, inode: &Inode) -> Result<Option<String>, TableError> {
+    tellable(path(tables, id, inode))
+}
+
+/// The path of a directory that may have been removed, or one above it, by the names that they had then. `None` when one of
+/// them was taken apart, and as in [`told_path`].
+pub(crate) fn told_directory(tables: &dyn ReadTables, id: InodeId) -> Result<Option<String>, TableError> {
+    tellable(climb(tables, id, |_| true))
+}
+
+fn tellable(found: Result<Option<String>, Fault>) -> Result<Option<String>, TableError> {
+    match found {
+        Ok(path) => Ok(path.filter(|path| path.len() <= PATH_BYTES)),
+        Err(Fault::Refused(_)) => Ok(None),
+        Err(Fault::Table(error)) => Err(error),
+    }
 }
 
 /// An inode as users see it.

@@ -1,4 +1,4 @@
-use crate::command::{Durability, ServerWish};
+use crate::command::{Durability, ServerWish, Verdict};
 
 message! {
     /// A chunkserver that registered, by server id.
@@ -19,6 +19,8 @@ message! {
         maintenance_until_ms: u64 = (uint64, tag = "7"),
         /// The maintenance began with a graceful stop and ends when the server is back.
         automatic: bool = (bool, tag = "8"),
+        /// What those who watch were told of it last.
+        verdict: Verdict = (uint32, tag = "9"),
     }
 }
 record!(Server as ServerWire);

@@ -128,6 +128,10 @@ fn commands() -> Vec<Kind> {
         }),
         Kind::RaiseIds(RaiseIds { chunk: ChunkId(300) }),
         Kind::ReleaseHold(ReleaseHold {}),
+        Kind::Announce(Announce {
+            epoch: Epoch(2),
+            verdicts: vec![ServerVerdict { server: server(1), verdict: Verdict::Partitioned }],
+        }),
         Kind::CompareStates(CompareStates {}),
         Kind::MarkLogs(MarkLogs { logs: vec![LogMark { node: NodeId(3), index: 300 }] }),
         Kind::RaiseLevel(RaiseLevel { level: 300 }),
@@ -239,11 +243,23 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         wish: ServerWish::Active,
         maintenance_until_ms: 0,
         automatic: false,
+        verdict: Verdict::None,
     };
+    let judged = Server { verdict: Verdict::Dead, ..server_row.clone() };
     let maintained =
         Server { wish: ServerWish::Maintenance, maintenance_until_ms: 300, automatic: true, ..server_row.clone() };
     let mut settings = Settings::default();
     settings.set(&quarry_master_core::settings::REPAIR_DELAY, 300);
+    let kept = Events {
+        begin: 2,
+        swept_index: 300,
+        swept_position: 3,
+        last_index: 400,
+        last_position: 5,
+        count: 6,
+        bytes: 700,
+        unchecked: 8,
+    };
     vec![
         ("inode", row(inode)),
         ("entry", row(Entry { inode: InodeId(7) })),
@@ -271,6 +287,65 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("hold", row(Hold { cause: LineageCause::Restored, since_ms: 99, first_chunk: ChunkId(300) })),
         ("log-marks", row(LogMarks { logs: vec![LogMark { node: NodeId(3), index: 300 }] })),
         ("feature-level", row(FeatureLevel { level: 300 })),
+        ("server", row(judged)),
+        ("events", row(Events::beginning(300))),
+        ("events", row(kept)),
+    ]
+    .into_iter()
+    .chain(changes().into_iter().map(|change| ("event", row(Event { wall_ms: 99, change }))))
+    .collect()
+}
+
+/// One change of each kind.
+fn changes() -> Vec<Change> {
+    let file = |replaced| FileState {
+        path: "/f".into(),
+        inode: InodeId(7),
+        version: 2,
+        length: 10,
+        crc: Crc32(0xdead_beef),
+        replaced: InodeId(replaced),
+    };
+    let place = |directory| Place { path: "/f".into(), inode: InodeId(7), directory };
+    let step = |replaced| Move {
+        from: "/f".into(),
+        to: "/g".into(),
+        inode: InodeId(7),
+        directory: replaced == 0,
+        replaced: InodeId(replaced),
+    };
+    let setting = |unset, value| SettingChange { name: "trash".into(), value, unset };
+    vec![
+        Change::Created(file(0)),
+        Change::Completed(file(6)),
+        Change::Grown(file(0)),
+        Change::Abandoned(file(0)),
+        Change::DirectoryMade(place(true)),
+        Change::Renamed(step(6)),
+        Change::Removed(Takeaway { place: place(false), kept_ms: 300 }),
+        Change::Undeleted(step(0)),
+        Change::Purged(place(true)),
+        Change::ReplicasSet(ReplicasSet { place: place(false), replicas: 5 }),
+        Change::ServerRegistered(ServerRegistered {
+            server: server(1),
+            address: "h:1".into(),
+            rack: "r".into(),
+            start_counter: 4,
+            old_image: true,
+            new: true,
+        }),
+        Change::ServerWished(ServerWished {
+            server: server(1),
+            wish: ServerWish::Maintenance,
+            for_ms: 300,
+            automatic: true,
+        }),
+        Change::ServerTrusted(ServerTrusted { server: server(1) }),
+        Change::ServerJudged(ServerJudged { server: server(1), from: Verdict::Alive, to: Verdict::Dead }),
+        Change::SettingsChanged(SettingsChanged { changed: vec![setting(false, 300), setting(true, 0)] }),
+        Change::EpochBegun(EpochBegun { epoch: Epoch(2), node: NodeId(3) }),
+        Change::LineageBegun(LineageBegun { lineage: lineage(), cause: LineageCause::Restored }),
+        Change::HoldReleased(HoldReleased {}),
     ]
 }
 
@@ -307,12 +382,13 @@ fn golden_bytes_of_keys() {
     assert_eq!(keys::read_entry(&keys::entry(InodeId(1), "ü")), Some((InodeId(1), "ü")));
     assert_eq!(hex(&keys::trash(InodeId(1), "ab", 2)), "0000000000000001616200fffffffffffffffd");
     assert_eq!(keys::read_trash(&keys::trash(InodeId(1), "ü", 2)), Some((InodeId(1), "ü", 2)));
+    assert_eq!(hex(&keys::event(0x0102, 3)), "00000000000001020000000000000003");
     assert_eq!(keys::read_two(&keys::row(InodeId(1), 2)), Some((1, 2)));
     assert_eq!(keys::after(u64::MAX), None);
     let names: Vec<&str> = Table::ALL.iter().map(|t| t.name()).collect();
     assert_eq!(
         names.join(" "),
-        "meta inode entry row chunk lease session removed doomed server result nonce open trash wanted"
+        "meta inode entry row chunk lease session removed doomed server result nonce open trash wanted event"
     );
 }
 
@@ -339,6 +415,8 @@ fn decode_all(bytes: &[u8]) {
     let _ = FeatureLevel::decode(bytes);
     let _ = LogMarks::decode(bytes);
     let _ = (Command::level_of(bytes), Command::is_comparison(bytes));
+    let _ = Event::decode(bytes);
+    let _ = Events::decode(bytes);
     let _ = keys::read_trash(bytes);
     let _ = (keys::read_one(bytes), keys::read_two(bytes), keys::read_entry(bytes));
 }
@@ -374,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_tables_are_an_error_and_no_panic(table in 0usize..15, key: Vec<u8>, value: Vec<u8>, op_at: usize) {
+    fn damaged_tables_are_an_error_and_no_panic(table in 0usize..16, key: Vec<u8>, value: Vec<u8>, op_at: usize) {
         let mut world = crate::world::World::new();
         world.mkdir("/d");
         world.file("/f", b"abc");
@@ -397,5 +475,7 @@ proptest! {
         let _ = query::leases(&tables, LeaseId(0), 10);
         let _ = query::doomed(&tables, None, 10);
         let _ = query::trash(&tables, "/", &[], 10);
+        let all = query::WatchFilter { path: "/".into(), names: true, servers: true, verdicts: true, cluster: true };
+        let _ = query::events(&tables, query::WatchFrom::Oldest, &all, 100, 1 << 20);
     }
 }

@@ -18,4 +18,5 @@ mod s6_deletion;
 mod s6_hold;
 mod trash;
 mod usage;
+mod watch;
 mod world;

@@ -9,9 +9,10 @@ use quarry_master_core::{
     keys, query,
     reply::*,
     rows::{
-        Chunk, ChunkState, Entry, Inode, InodeState, Lease, Mark, OpResult, Record, Row, Session, Totals, Trash, Wanted,
+        Chunk, ChunkState, Entry, Events, Inode, InodeState, Lease, Mark, OpResult, Record, Row, Session, Totals,
+        Trash, Wanted,
     },
-    tables::{MemTables, Overlay, Table},
+    tables::{MemTables, Overlay, ReadTables as _, Table},
 };
 use quarry_types::{ChunkId, ClusterId, Crc32, ErrorCode, InodeId, LeaseId, NodeId, ServerId, SessionId, ids::ROOT};
 
@@ -63,9 +64,10 @@ impl World {
         self.index += 1;
         let command = Command { wall_ms: 1000 + self.index, kind };
         let command = Command::decode(&command.encode()).unwrap();
+        let index = self.index;
         let run = |tables: &MemTables| {
             let mut overlay = Overlay::new(tables);
-            let outcome = apply(&mut overlay, 7, &command).unwrap();
+            let outcome = apply(&mut overlay, index, &command).unwrap();
             (outcome, overlay.into_changes())
         };
         let (outcome, changes) = run(&self.tables);
@@ -287,6 +289,7 @@ pub fn check(tables: &MemTables) {
     check_chunks(tables, &inodes, &chunks);
     check_leases(tables, &inodes);
     check_sessions(tables);
+    check_events(tables);
     let live = |directory: bool| {
         let live =
             |(id, i): &(&u64, &Inode)| **id != ROOT.0 && i.state == InodeState::Live && i.is_directory() == directory;
@@ -400,4 +403,25 @@ fn check_sessions(tables: &MemTables) {
         assert_eq!(session.results, results.get(id).copied().unwrap_or(0));
     }
     assert_eq!(tables.rows(Table::Nonce).count(), sessions.len());
+}
+
+fn check_events(tables: &MemTables) {
+    let Some(kept) = tables.get(Table::Meta, keys::EVENTS).unwrap() else {
+        assert_eq!(tables.rows(Table::Event).count(), 0);
+        return;
+    };
+    let kept = Events::decode(&kept).unwrap();
+    let rows: Vec<_> = tables.rows(Table::Event).collect();
+    let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert_eq!((kept.count, kept.bytes), (rows.len() as u64, bytes as u64), "events are counted");
+    let places: Vec<_> = rows.iter().map(|(key, _)| keys::read_two(key).unwrap()).collect();
+    assert!(
+        places.first().is_none_or(|first| *first > (kept.swept_index, kept.swept_position)),
+        "what is gone is gone"
+    );
+    assert!(
+        places.last().is_none_or(|last| *last == kept.last() || kept.last() == (kept.begin, 0)),
+        "the last is known"
+    );
+    assert!(places.windows(2).all(|two| two[1].0 > two[0].0 && two[1].1 == 1 || two[1] == (two[0].0, two[0].1 + 1)));
 }

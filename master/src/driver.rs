@@ -83,6 +83,10 @@ async fn lead(shared: &Arc<Shared>, term: u64) {
             Ok(leading) => break leading,
             Err(error) => {
                 tracing::debug!(term, %error, "the leadership does not begin yet");
+                // With a full disk it never would, and another one may have room.
+                if let Err(error) = room::step(shared).await {
+                    tracing::warn!(%error, "the leadership cannot be handed on for want of room");
+                }
                 shared.world.clock.sleep(pause).await;
                 pause = (pause * 2).min(FAILED_PAUSE);
             }

@@ -96,6 +96,8 @@ fn s8_s11_a_master_whose_disk_is_full_hands_over_and_comes_back_when_there_is_ro
     while file.write_all(&piece).is_ok() {}
     // What is left of the last mebibyte, too.
     while file.write_all(&[7]).is_ok() {}
+    // An open file would keep its room also when it is removed.
+    drop(file);
     // The leader refuses for want of room, and another one has some.
     wait::until("the others to go on", LIMIT, || {
         let out = cluster.quarry(&["--timeout", "5s", "mkdir", "-p", "/d"]);
@@ -110,6 +112,9 @@ fn s8_s11_a_master_whose_disk_is_full_hands_over_and_comes_back_when_there_is_ro
     assert!(said.contains(disk.at.to_str().expect("text")) && said.contains("free some room"), "{said}");
     // Its stores have some room set aside, so it may go on as a follower for a while; where it does not, it says why.
     let ended = !cluster.master.process().running();
+    let back = cluster.quarry(&["masters", "transfer-leader", &first]);
+    let why = ["full disk", "not reachable"].iter().any(|why| back.stderr.contains(why));
+    assert!(back.code != 0 && why, "{}", back.stderr);
     if ended {
         says(&cluster.master.log(), &[disk.at.to_str().expect("text"), "no space left", "free some room"]);
     }

@@ -219,6 +219,9 @@ impl Service {
             () if lag > LEADING_LAG => {
                 return refused(format!("lags {lag} entries behind; wait until it has caught up"));
             }
+            () if group.introduced(&target.address).await.is_ok_and(|said| said.short_of_room) => {
+                return refused("has a full disk; free some room there first".into());
+            }
             () => {}
         }
         tracing::info!(%to, "the leadership is being handed over");

@@ -4,6 +4,7 @@
 mod alone;
 mod bounded;
 mod cut;
+mod damage;
 mod digests;
 mod group;
 mod killed;

@@ -8,39 +8,20 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use quarry_tests::{Cluster, Options, cli, cluster::Server, data, process::binary, wait};
+use quarry_tests::{
+    Cluster, Options, cli,
+    cluster::Server,
+    data,
+    group::{at, leader, masters},
+    process::binary,
+    wait,
+};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn three() -> Cluster {
     Cluster::start(&Options { masters: 3, ..Options::default() })
-}
-
-fn masters(cluster: &Cluster) -> Vec<Value> {
-    let out = cluster.quarry(&["masters", "--json"]);
-    if out.code != 0 {
-        return Vec::new();
-    }
-    let reply: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    reply["masters"].as_array().cloned().unwrap_or_default()
-}
-
-/// The address of the one master that leads.
-fn leader(cluster: &Cluster) -> String {
-    wait::until("one master to lead and to be reachable", LIMIT, || {
-        let all = masters(cluster);
-        let leaders: Vec<&Value> = all.iter().filter(|m| m["role"] == "leader" && m["reachable"] == true).collect();
-        match leaders.as_slice() {
-            [one] => Ok(one["address"].as_str().expect("an address").to_owned()),
-            _ => Err(format!("{all:?}")),
-        }
-    })
-}
-
-fn at<'a>(cluster: &'a mut Cluster, address: &str) -> &'a mut Server {
-    let Cluster { master, others, .. } = cluster;
-    [master].into_iter().chain(others).find(|m| m.address == address).expect("a master of this cluster")
 }
 
 #[test]
@@ -174,7 +155,7 @@ fn s1_what_was_acknowledged_is_there_when_all_masters_were_killed_at_once() {
     let mut all: Vec<&mut Server> = [master].into_iter().chain(others).collect();
     all.iter_mut().for_each(|master| master.kill());
     all.iter_mut().for_each(|master| master.restart());
-    leader(&cluster);
+    let _somebody = leader(&cluster);
     cluster.wait_alive(3);
     for name in &names {
         assert_eq!(cluster.quarry(&["cat", name]).ok(), name.as_bytes());

@@ -12,9 +12,8 @@ use quarry_proto::{
     },
 };
 use quarry_tests::{
-    Cluster, Options, cli,
-    cluster::Server,
-    data,
+    Cluster, Options, cli, data,
+    group::at,
     network::{Lost, Network},
     skipped, wait,
 };
@@ -61,11 +60,6 @@ async fn leader_by(master: &str) -> Result<String, String> {
     let reply = client.masters(MastersRequest { brief: true }).await.map_err(|e| e.to_string())?.into_inner();
     let leads = reply.masters.into_iter().find(|row| row.id == reply.leader);
     Ok(leads.ok_or("it follows nobody")?.address)
-}
-
-fn at<'a>(cluster: &'a mut Cluster, address: &str) -> &'a mut Server {
-    let Cluster { master, others, .. } = cluster;
-    [master].into_iter().chain(others).find(|m| m.address == address).expect("a master of this cluster")
 }
 
 fn signal(cluster: &mut Cluster, addresses: &[&String], signal: Signal) {

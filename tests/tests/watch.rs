@@ -16,31 +16,18 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use quarry_tests::{Cluster, Options, cli, cluster::Server, process::binary, wait};
+use quarry_tests::{
+    Cluster, Options, cli,
+    group::{at, leader},
+    process::binary,
+    wait,
+};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn three() -> Cluster {
     Cluster::start(&Options { masters: 3, ..Options::default() })
-}
-
-fn leader(cluster: &Cluster) -> String {
-    wait::until("one master to lead and to be reachable", LIMIT, || {
-        let out = cluster.quarry(&["masters", "--json"]);
-        let reply: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-        let all = reply["masters"].as_array().cloned().unwrap_or_default();
-        let leaders: Vec<&Value> = all.iter().filter(|m| m["role"] == "leader" && m["reachable"] == true).collect();
-        match leaders.as_slice() {
-            [one] => Ok(one["address"].as_str().expect("an address").to_owned()),
-            _ => Err(format!("{all:?} {}", out.stderr)),
-        }
-    })
-}
-
-fn at<'a>(cluster: &'a mut Cluster, address: &str) -> &'a mut Server {
-    let Cluster { master, others, .. } = cluster;
-    [master].into_iter().chain(others).find(|m| m.address == address).expect("a master of this cluster")
 }
 
 /// Asks until another one can lead: who has just been elected has not heard of everyone.

@@ -44,6 +44,11 @@ impl Intervals {
         self.0.push_back(interval);
     }
 
+    /// So many beats came one after the other, each after the same interval.
+    pub fn add_regular(&mut self, interval: Duration, count: usize) {
+        (0..count.min(WINDOW)).for_each(|_| self.add(interval));
+    }
+
     /// What they allow at `phi`, in thousandths; 0: the fixed times. A server is dead never earlier than after the fixed time,
     /// so that its peers have theirs to look for it, and suspect never earlier than a beat can come.
     pub fn patience(&self, phi: u64) -> Patience {

@@ -240,3 +240,39 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn regular_beats_in_one_step_are_the_same_as_one_by_one(
+        before in proptest::collection::vec(1u64..2900, 0..20),
+        count in 0u64..300,
+        phi in prop_oneof![Just(0u64), Just(8000)],
+        waits in 0u64..5000,
+    ) {
+        let (mut each, mut at_once, server) = (Detector::new(), Detector::new(), ServerId::from_random(1));
+        (each.policy.phi, at_once.policy.phi) = (phi, phi);
+        let mut at = 0;
+        for step in [0].iter().chain(&before) {
+            at += step;
+            each.beat(server, ms(at));
+            at_once.beat(server, ms(at));
+        }
+        (1..=count).for_each(|n| each.beat(server, ms(at + 1000 * n)));
+        at_once.regular_beats(server, ms(at + 1000 * count));
+        at += 1000 * count;
+        prop_assert_eq!(format!("{each:?}"), format!("{at_once:?}"));
+        let now = ms(at + waits);
+        prop_assert_eq!(each.state(server, now), at_once.state(server, now));
+        prop_assert_eq!(each.next_deadline(now), at_once.next_deadline_of(server, now));
+    }
+}
+
+#[test]
+fn regular_beats_bring_a_server_back_and_none_is_known_that_never_beat() {
+    let (mut detector, server) = (Detector::new(), ServerId::from_random(1));
+    assert_eq!(detector.next_deadline_of(server, ms(0)), None);
+    detector.regular_beats(server, ms(0));
+    detector.goodbye(server);
+    detector.regular_beats(server, ms(5000));
+    assert_eq!(detector.state(server, ms(5000)), Health::Alive);
+}

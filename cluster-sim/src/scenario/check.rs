@@ -1,0 +1,180 @@
+//! What a scenario's values must be among one another.
+
+use std::ops::Range;
+
+use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
+
+use super::{Act, EventSpec, Scenario, ScenarioError, Target};
+use crate::{
+    limits::{CHUNKS_MAX, DISKS_MAX, SERVERS_MAX},
+    units::{Time, YEAR},
+};
+
+/// A run is at most this long, in years.
+const YEARS_MAX: u64 = 100;
+
+/// A place for what is wrong: its key, and where it is if the file knows.
+struct Checker<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+type Checked = Result<(), ScenarioError>;
+
+impl Checker<'_> {
+    fn at(
+        &self,
+        holds: bool,
+        span: Option<Range<usize>>,
+        key: &str,
+        what: &dyn Fn() -> String,
+        to_do: &str,
+    ) -> Checked {
+        if holds { Ok(()) } else { Err(ScenarioError::of_value(self.name, self.text, span, key, what(), to_do)) }
+    }
+
+    fn key(&self, holds: bool, key: &str, what: &dyn Fn() -> String, to_do: &str) -> Checked {
+        self.at(holds, None, key, what, to_do)
+    }
+
+    fn range(&self, key: &str, value: u64, least: u64, most: u64) -> Checked {
+        let what = || format!("{value} is out of range");
+        self.key((least..=most).contains(&value), key, &what, &format!("choose {least} to {most}"))
+    }
+
+    fn positive(&self, key: &str, value: Time) -> Checked {
+        self.key(value.0 > 0, key, &|| "it cannot be zero".into(), "choose a longer time")
+    }
+}
+
+impl Scenario {
+    /// Checks what the parser cannot, and reads the settings.
+    pub(super) fn check(&mut self, name: &str, text: &str) -> Checked {
+        let checker = Checker { name, text };
+        self.check_sizes(&checker)?;
+        self.check_rates(&checker)?;
+        for (setting, value) in &self.settings {
+            let result = self.read.change(setting, &value.get_ref().0);
+            let key = format!("settings.{setting}");
+            let what = || result.clone().err().unwrap_or_default();
+            checker.at(
+                result.is_ok(),
+                Some(value.span()),
+                &key,
+                &what,
+                "`quarry settings` lists names, units and bounds",
+            )?;
+        }
+        self.read.default_replicas = self.data.replicas;
+        for (n, event) in self.events.iter().enumerate() {
+            self.check_event(&checker, n, event.get_ref(), event.span())?;
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self, checker: &Checker<'_>) -> Checked {
+        let (cluster, data) = (&self.cluster, &self.data);
+        checker.range("cluster.servers", cluster.servers.into(), 1, SERVERS_MAX as u64)?;
+        checker.range("cluster.racks", cluster.racks.into(), 1, cluster.servers.into())?;
+        checker.range("cluster.disks", cluster.disks.into(), 1, DISKS_MAX as u64)?;
+        checker.range("data.chunks", data.chunks.into(), 0, CHUNKS_MAX as u64)?;
+        checker.range("data.replicas", data.replicas.into(), 1, REPLICAS_MAX.min(cluster.servers).into())?;
+        checker.range("data.chunk", data.chunk.0, 1, CHUNK_BYTES)?;
+        checker.range("run.for", self.run.lasts.0, 1, YEARS_MAX * YEAR)?;
+        let held = u128::from(data.chunks) * u128::from(data.chunk.0) * u128::from(data.replicas);
+        let room = u128::from(cluster.servers) * u128::from(cluster.disks) * u128::from(cluster.disk.0);
+        let what =
+            || format!("{} GB of replicas do not fit {} GB of disks", held / 1_000_000_000, room / 1_000_000_000);
+        let to_do = "leave a tenth of the disks free: fewer or smaller chunks, or larger or more disks";
+        checker.key(held * 10 <= room * 9, "data.chunks", &what, to_do)?;
+        checker.key(
+            self.model.server_network.0 > 0,
+            "model.server-network",
+            &|| "it cannot be zero".into(),
+            "say a rate",
+        )?;
+        checker.key(self.model.disk_speed.0 > 0, "model.disk-speed", &|| "it cannot be zero".into(), "say a rate")?;
+        for together in &self.together {
+            let known = |server: u16| u32::from(server) < cluster.servers;
+            let fits = known(together.a) && known(together.b) && together.a != together.b;
+            let what = || format!("servers {} and {} are not two servers of this cluster", together.a, together.b);
+            checker.key(fits, "together.a", &what, "servers are numbered from 0")?;
+        }
+        Ok(())
+    }
+
+    fn check_rates(&self, checker: &Checker<'_>) -> Checked {
+        let faults = &self.faults;
+        let every = [
+            ("crash", faults.crash.map(|f| f.every)),
+            ("server-loss", faults.server_loss.map(|f| f.every)),
+            ("disk-loss", faults.disk_loss.map(|f| f.every)),
+            ("corruption", faults.corruption.map(|f| f.every)),
+            ("rack-outage", faults.rack_outage.map(|f| f.every)),
+            ("power-outage", faults.power_outage.map(|f| f.every)),
+            ("partition", faults.partition.map(|f| f.every)),
+            ("slow", faults.slow.map(|f| f.every)),
+            ("flapping", faults.flapping.map(|f| f.every)),
+        ];
+        for (kind, every) in every {
+            checker.positive(&format!("faults.{kind}"), every.unwrap_or(Time(1)))?;
+        }
+        if let Some(flapping) = faults.flapping {
+            checker.positive("faults.flapping", flapping.up.min(flapping.down))?;
+        }
+        let factor = faults.slow.map_or(2, |slow| slow.factor);
+        checker.range("faults.slow", factor.into(), 2, 1000)?;
+        let lost = faults.power_outage.map_or(0.0, |power| power.lost);
+        let what = || format!("{lost} is no share of the servers");
+        checker.key((0.0..=1.0).contains(&lost), "faults.power-outage", &what, "choose 0 to 1")
+    }
+
+    fn check_event(&self, checker: &Checker<'_>, n: usize, event: &EventSpec, span: Range<usize>) -> Checked {
+        let (key, target) = (|name: &str| format!("event[{n}].{name}"), event.target());
+        let place = event.target.as_ref().map_or(span.clone(), toml::Spanned::span);
+        let what = || format!("`{:?}` does not act on {target}", event.act);
+        checker.at(
+            event.act.takes(target),
+            Some(place.clone()),
+            &key("target"),
+            &what,
+            &format!("use {}", event.act.acts_on()),
+        )?;
+        let what = || format!("there is no {target} in this cluster");
+        let to_do = format!(
+            "servers are numbered 0 to {}, racks r0 to r{}, disks 0 to {}",
+            self.cluster.servers.saturating_sub(1),
+            self.cluster.racks.saturating_sub(1),
+            self.cluster.disks.saturating_sub(1)
+        );
+        checker.at(self.knows(target), Some(place), &key("target"), &what, &to_do)?;
+        let wants = |name: &str, wanted: bool, given: bool| {
+            let what = || format!("`{:?}` {}", event.act, if wanted { "needs it" } else { "does not use it" });
+            checker.at(
+                wanted == given,
+                Some(span.clone()),
+                &key(name),
+                &what,
+                if wanted { "add it" } else { "leave it out" },
+            )
+        };
+        wants("factor", event.act == Act::Slow, event.factor.is_some())?;
+        wants("up", event.act == Act::Flap, event.up.is_some_and(|t| t.0 > 0))?;
+        wants("down", event.act == Act::Flap, event.down.is_some_and(|t| t.0 > 0))?;
+        wants("pause", event.act == Act::RollingRestart, event.pause.is_some())?;
+        let needs = matches!(event.act, Act::Flap | Act::Restart | Act::RollingRestart | Act::Slow);
+        let never = matches!(event.act, Act::Corrupt | Act::Drain | Act::Undrain | Act::ReleaseBrake);
+        let may = event.lasts.is_some() || !needs;
+        wants("lasts", needs || (event.lasts.is_some() && !never), event.lasts.is_some() || !may)
+    }
+
+    fn knows(&self, target: &Target) -> bool {
+        let below = |text: &str, limit: u32| text.parse::<u32>().is_ok_and(|n| n < limit);
+        match target {
+            Target::Server(name) => below(name, self.cluster.servers),
+            Target::Rack(name) => name.strip_prefix('r').is_some_and(|n| below(n, self.cluster.racks)),
+            Target::Disk(server, disk) => below(server, self.cluster.servers) && below(disk, self.cluster.disks),
+            Target::Cluster => true,
+        }
+    }
+}

@@ -78,6 +78,8 @@ pub struct Leader {
     pub walks: BTreeSet<u16>,
     /// Chunks of one of them that are still to be looked at, the last first.
     pub walk: Vec<u32>,
+    /// What servers held that were lost since.
+    pub remembered: BTreeMap<u16, Vec<u32>>,
     /// Everything is looked at, from here on.
     pub survey: Option<u32>,
     /// Chunks that are to be looked at.
@@ -133,6 +135,7 @@ impl Leader {
             released: None,
             walks: BTreeSet::new(),
             walk: Vec::new(),
+            remembered: BTreeMap::new(),
             survey: None,
             changed: BTreeSet::new(),
             drops: BTreeSet::new(),

@@ -233,3 +233,6 @@ impl Scenario {
         self.run.lasts.0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,7 @@ impl World {
             return;
         }
         server.reported = true;
+        self.leader.remembered.remove(&number);
         let settled: Vec<(u32, u16)> = self.leader.drops.iter().filter(|drop| drop.1 == number).copied().collect();
         for drop in settled {
             self.leader.drops.remove(&drop);

@@ -90,13 +90,13 @@ impl World {
             return;
         };
         self.measures.written += 1;
-        let wanted = self.chunks.wanted(chunk);
-        // It begins as one that has all it wants; what is missing is counted with its first replica.
-        self.measures.truth.change(wanted, wanted, 0);
         for number in &there {
-            self.add_replica(chunk, *number);
+            self.put_replica(chunk, *number);
         }
-        if self.readable(chunk) < wanted {
+        let (wanted, readable) = (self.chunks.wanted(chunk), self.readable(chunk));
+        if readable < wanted {
+            self.measures.truth.change(wanted, wanted, readable);
+            self.measures.truth.settle(self.now);
             self.leader.changed.insert(chunk);
             self.wake();
         }

@@ -1,7 +1,5 @@
 //! The leader's tick: it looks at what changed, and decides about the most endangered chunks that can be worked on.
 
-use std::time::Duration;
-
 use quarry_master_core::{
     balance::{Plan, fill::Fill},
     detector::Health,
@@ -16,7 +14,6 @@ use crate::{
     agenda::Event,
     leader::{BLOCKED_AGAIN, DECISIONS, LOOKS, ORDERS_MAX, TICK, at, micros},
     model::chunks::{Chunks, Place},
-    units::Micros,
 };
 
 /// What became of the decisions of a tick.
@@ -73,7 +70,8 @@ impl World {
             self.leader.waits.pop_first();
         }
         let waits = self.leader.waits.first().copied();
-        if worked.decided > 0 && worked.blocked < worked.decided {
+        // More may be due behind those that were taken.
+        if worked.blocked < worked.decided || worked.decided >= DECISIONS {
             return self.tick_by(next);
         }
         if worked.decided > 0 {
@@ -126,6 +124,7 @@ impl World {
             && let Some(number) = self.leader.walks.pop_first()
         {
             let mut held = self.server(number).map(|server| server.held.clone()).unwrap_or_default();
+            held.extend(self.leader.remembered.get(&number).into_iter().flatten());
             held.sort_unstable_by(|a, b| b.cmp(a));
             self.leader.walk = held;
         }
@@ -265,7 +264,12 @@ impl World {
                 fills.push(Fill {
                     server: candidate.server,
                     capacity: candidate.capacity_bytes,
-                    used: server.used(),
+                    // Who is silent is as full as its last beat said.
+                    used: if server.beats() {
+                        server.used()
+                    } else {
+                        candidate.capacity_bytes.saturating_sub(candidate.free_bytes)
+                    },
                     leaving: of(&leaving),
                     coming: of(&coming),
                     arrived: of(&arrived),
@@ -284,10 +288,5 @@ impl World {
     /// A plan for these.
     pub(super) fn plan_of(&self, fills: &[Fill]) -> Plan {
         Plan::new(fills, &quarry_master_core::balance::Limits::of(&self.leader.settings))
-    }
-
-    /// A time for the master's code, so much from now.
-    pub(super) fn later(&self, after: Micros) -> Duration {
-        at(self.now.saturating_add(after))
     }
 }

@@ -30,11 +30,19 @@ impl World {
 
     /// A server has a good replica from now on, in the place of whatever it had. Whether it has room for it.
     pub(super) fn add_replica(&mut self, chunk: u32, number: u16) -> bool {
-        let (length, before) = (self.chunks.length(chunk), self.readable(chunk));
-        let old = self.chunks.at(chunk, number);
+        let before = self.readable(chunk);
+        let added = self.put_replica(chunk, number);
+        self.count(chunk, before);
+        self.measures.truth.settle(self.now);
+        added
+    }
+
+    /// The same, and nobody counts what can be read.
+    pub(super) fn put_replica(&mut self, chunk: u32, number: u16) -> bool {
+        let (length, old) = (self.chunks.length(chunk), self.chunks.at(chunk, number));
         let Some(server) = self.server_mut(number) else { return false };
-        let Some(disk) = server.disk_for(length) else { return false };
-        if let Some(disk) = server.disks.get_mut(disk as usize) {
+        let Some(at) = server.disk_for(length) else { return false };
+        if let Some(disk) = server.disks.get_mut(at as usize) {
             disk.used += length;
         }
         match old {
@@ -45,9 +53,7 @@ impl World {
             }
             None => server.held.push(chunk),
         }
-        self.chunks.put(chunk, Place::new(number, disk));
-        self.count(chunk, before);
-        self.measures.truth.settle(self.now);
+        self.chunks.put(chunk, Place::new(number, at));
         self.leader.touched.insert(number);
         true
     }
@@ -165,10 +171,11 @@ impl World {
             self.count(*chunk, before);
         }
         self.measures.truth.settle(self.now);
-        self.leader.touched.insert(number);
-        for chunk in held {
-            self.check_lost(chunk);
+        for chunk in &held {
+            self.check_lost(*chunk);
         }
+        // The leader knows what the server reported, until it reports anew.
+        self.leader.remembered.insert(number, held);
     }
 
     /// All that a disk held is gone; its server notices after a while.

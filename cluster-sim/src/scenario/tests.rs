@@ -1,0 +1,78 @@
+use super::*;
+
+const GOOD: &str = r#"
+question = "?"
+[run]
+for = "1h"
+[cluster]
+racks = 3
+servers = 6
+disk = "1TB"
+[data]
+chunks = 100
+chunk = "64MiB"
+[settings]
+repair-rate = "10MB/s"
+repair-in = 3
+[[event]]
+at = "1m"
+do = "crash"
+target = "server:5"
+"#;
+
+#[test]
+fn a_scenario_is_read_with_its_settings() {
+    let scenario = Scenario::parse("s.toml", GOOD).unwrap();
+    assert_eq!(scenario.settings().get(&quarry_master_core::settings::REPAIR_RATE), 10_000_000);
+    assert_eq!(scenario.settings().get(&quarry_master_core::settings::REPAIR_IN), 3);
+    assert_eq!((scenario.events().count(), scenario.data.replicas, scenario.cluster.disks), (1, 3, 4));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_line_key_and_remedy() {
+    for (from, to, parts) in [
+        ("racks = 3", "rakcs = 3", &["s.toml:6", "cluster.rakcs", "unknown field", "use one of", "`racks`"][..]),
+        ("racks = 3", "", &["s.toml:5", "cluster", "missing field `racks`", "add it"]),
+        ("\"64MiB\"", "\"64 miles\"", &["s.toml:11", "data.chunk", "64 miles", "like \"64MiB\""]),
+        ("\"64MiB\"", "\"65MiB\"", &["s.toml:11", "data.chunk", "choose 1 to 67108864"]),
+        ("racks = 3", "racks = 7", &["s.toml:6", "cluster.racks", "choose 1 to 6"]),
+        ("racks = 3", "racks = three", &["s.toml:6", "no TOML"]),
+        ("\"10MB/s\"", "\"10 parsecs\"", &["s.toml:13", "settings.repair-rate", "choose 100kB/s"]),
+        ("repair-rate", "repair-speed", &["s.toml:13", "settings.repair-speed", "no setting", "quarry settings"]),
+        ("server:5", "server:6", &["s.toml:18", "event[0].target", "there is no server:6", "0 to 5"]),
+        ("server:5", "shelf:5", &["s.toml:18", "event[0].target", "shelf:5", "expected", "rack:NAME"]),
+        ("server:5", "disk:1/0", &["s.toml:18", "does not act on disk:1/0", "use server:NUMBER"]),
+        ("\"crash\"", "\"slow\"", &["event[0].factor", "needs it", "add it"]),
+        ("\"crash\"", "\"explode\"", &["s.toml:17", "event[0].do", "explode"]),
+        ("at = \"1m\"", "at = \"1m\"\nup = \"1s\"", &["event[0].up", "leave it out"]),
+        ("chunks = 100", "chunks = 100_000_000", &["s.toml:10", "data.chunks", "do not fit"]),
+        ("[run]", "[faults]\ncrash = { every = \"0s\", lasts = \"1s\" }\n[run]", &["faults.crash", "cannot be zero"]),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let error = Scenario::parse("s.toml", &GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error} lacks one of {parts:?}");
+    }
+}
+
+#[test]
+fn values_vary_by_the_files_keys_and_by_short_ones() {
+    let vary: Vary = "repair.bandwidth=20MB,30MB".parse().unwrap();
+    let varied = vary.apply("s.toml", GOOD, &vary.values[1]).unwrap();
+    assert_eq!(varied.settings().get(&quarry_master_core::settings::REPAIR_RATE), 30_000_000);
+    let vary: Vary = "data.replicas=2,9".parse().unwrap();
+    assert_eq!(vary.apply("s.toml", GOOD, "2").unwrap().data.replicas, 2);
+    let error = vary.apply("s.toml", GOOD, "9").unwrap_err().to_string();
+    assert!(error.contains("--vary data.replicas=9") && error.contains("choose 1 to 6"), "{error}");
+    assert!("data.replicas".parse::<Vary>().unwrap_err().to_string().contains("KEY=VALUE"));
+    let vary: Vary = "question.x=1".parse().unwrap();
+    assert!(vary.apply("s.toml", GOOD, "1").unwrap_err().to_string().contains("question is no table"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*", cut in 0usize..300) {
+        let _error = Scenario::parse("s.toml", &text);
+        let cut = GOOD.char_indices().map(|(at, _)| at).nth(cut).unwrap_or(0);
+        let _error = Scenario::parse("s.toml", &format!("{}{text}{}", &GOOD[..cut], &GOOD[cut..]));
+    }
+}

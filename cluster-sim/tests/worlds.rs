@@ -129,13 +129,12 @@ fn a_lost_disk_costs_its_own_replicas_only() {
 #[test]
 fn more_servers_at_once_than_replicas_lose_chunks_and_fewer_do_not() {
     let three = [0, 1, 2].map(|n| event(&format!("do = \"lose\"\ntarget = \"server:{n}\""))).concat();
-    let outcome = run(&three);
-    assert!(outcome.lost_chunks > 0 && outcome.lost_chunks < 30, "{}", outcome.lost_chunks);
-    assert_eq!(outcome.first_lost, Some(600.0));
-    assert_eq!(
-        run(&three.replace("server:2\"", "server:2\"\nlasts = \"1s\"").replace("10m", "10m")).lost_chunks,
-        outcome.lost_chunks
-    );
+    let outcomes: Vec<Outcome> = (1..=5).map(|seed| run_with(seed, &three)).collect();
+    // Of 10 choices of three racks and 64 of servers on them one is theirs: about 3 of 2,000 chunks each time.
+    let lost: u64 = outcomes.iter().map(|outcome| outcome.lost_chunks).sum();
+    assert!((5..=30).contains(&lost), "{lost}");
+    let unlucky = outcomes.iter().find(|outcome| outcome.lost_chunks > 0).unwrap();
+    assert_eq!((unlucky.first_lost, unlucky.lost_bytes), (Some(600.0), unlucky.lost_chunks * (64 << 20)));
     let two = [0, 1].map(|n| event(&format!("do = \"lose\"\ntarget = \"server:{n}\""))).concat();
     let outcome = run(&two);
     assert_eq!(outcome.lost_chunks, 0);

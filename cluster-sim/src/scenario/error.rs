@@ -24,6 +24,9 @@ fn line_of(text: &str, span: Option<Range<usize>>) -> Option<usize> {
     Some(before.matches('\n').count() + 1)
 }
 
+/// The key inside a value with its place, in paths.
+const SPANNED: &str = ".$__serde_spanned_private_value";
+
 const SEE: &str = "cluster-sim/README.md describes every key";
 
 impl ScenarioError {
@@ -46,7 +49,8 @@ impl ScenarioError {
     /// A key is unknown, missing, or has a value that it cannot have.
     #[must_use]
     pub fn of_key(file: &str, text: &str, error: &serde_path_to_error::Error<toml::de::Error>) -> Self {
-        let (inner, path) = (error.inner(), error.path().to_string());
+        // What remembers where it stood is a table of its own to serde.
+        let (inner, path) = (error.inner(), error.path().to_string().replace(SPANNED, ""));
         let key = if path == "." { String::new() } else { path };
         // What serde expected is what to do.
         let message = inner.message();

@@ -40,7 +40,7 @@ fn what_is_wrong_is_named_with_line_key_and_remedy() {
         ("\"10MB/s\"", "\"10 parsecs\"", &["s.toml:13", "settings.repair-rate", "choose 100kB/s"]),
         ("repair-rate", "repair-speed", &["s.toml:13", "settings.repair-speed", "no setting", "quarry settings"]),
         ("server:5", "server:6", &["s.toml:18", "event[0].target", "there is no server:6", "0 to 5"]),
-        ("server:5", "shelf:5", &["s.toml:18", "event[0].target", "shelf:5", "expected", "rack:NAME"]),
+        ("server:5", "shelf:5", &["s.toml:18", "event[0].target", "shelf:5", "use server:NAME", "rack:NAME"]),
         ("server:5", "disk:1/0", &["s.toml:18", "does not act on disk:1/0", "use server:NUMBER"]),
         ("\"crash\"", "\"slow\"", &["event[0].factor", "needs it", "add it"]),
         ("\"crash\"", "\"explode\"", &["s.toml:17", "event[0].do", "explode"]),

@@ -13,7 +13,7 @@ use rand::RngCore as _;
 use super::World;
 use crate::{
     agenda::Event,
-    leader::{CONSULT_MIN, at, micros},
+    leader::{CONSULT_MIN, UNBLOCK_MAX, at, micros},
     model::server::Server,
     units::{Micros, show_time},
 };
@@ -95,6 +95,7 @@ impl World {
             self.leader.drops.remove(&drop);
             self.leader.changed.insert(drop.0);
         }
+        self.leader.queue.unblock(UNBLOCK_MAX);
         self.plan_balance();
         self.wake();
     }

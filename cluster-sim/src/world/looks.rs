@@ -14,6 +14,7 @@ use crate::{
     agenda::Event,
     leader::{BLOCKED_AGAIN, DECISIONS, LOOKS, ORDERS_MAX, TICK, at, micros},
     model::chunks::{Chunks, Place},
+    units::Micros,
 };
 
 /// What became of the decisions of a tick.

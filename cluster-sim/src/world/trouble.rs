@@ -169,7 +169,9 @@ impl World {
                 self.plan_balance();
             }
             Trouble::DiskLost { server, disk } => {
-                if let Some(disk) = self.server_mut(server).and_then(|server| server.disks.get_mut(disk as usize)) {
+                // One that was replaced with its server holds something again.
+                let gone = self.server_mut(server).and_then(|server| server.disks.get_mut(disk as usize));
+                if let Some(disk) = gone.filter(|disk| disk.failed) {
                     (disk.failed, disk.used) = (false, 0);
                 }
                 self.leader.touched.insert(server);

@@ -1,5 +1,7 @@
 //! The program itself, from its command line to what it prints.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

@@ -1,5 +1,7 @@
 //! Each kind of fault does what it says, and the same seed gives the same bytes.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests")]
+
 use quarry_sim::{
     report::{Outcome, html::html},
     scenario::Scenario,

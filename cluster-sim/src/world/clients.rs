@@ -58,9 +58,8 @@ impl World {
 
     /// The next chunk that clients write comes after a while.
     pub(super) fn plan_write(&mut self) {
-        let rate = self.workload.writes.0;
-        if rate > 0 {
-            let mean = u64::from(self.chunk_bytes).saturating_mul(SECOND) / rate;
+        let mean = u64::from(self.chunk_bytes).saturating_mul(SECOND).checked_div(self.workload.writes.0);
+        if let Some(mean) = mean {
             let after = exponential(&mut self.clients, mean);
             self.plan(after, Event::Write);
         }

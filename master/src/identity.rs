@@ -110,8 +110,8 @@ pub fn open(disk: &dyn Disk, dir: &Path, key_file: &Path) -> Result<DataDir, Mas
     let text = disk.read_small(&path, SMALL_FILE_BYTES).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => refused(
             dir,
-            "not a master's data directory (it has no IDENTITY file). Make one with `quarry-master init --data DIR` in an \
-             empty directory; an empty directory never joins by itself",
+            "not a master's data directory (it has no IDENTITY file). `quarry-master join --data DIR` makes one more master of \
+             a cluster in an empty directory, also in the place of one that was lost; `quarry-master init` a new cluster",
         ),
         _ => MasterError::file("read", &path)(e),
     })?;

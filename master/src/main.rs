@@ -51,7 +51,7 @@ enum Verb {
     /// Let one master go on alone when the majority of the group is lost for good
     ///
     /// Refused while any other master of the group answers. The master must be stopped; choose the one that has applied most
-    /// (`last_log` in `quarry status`, metrics or its log). Everything in its log counts from then on. As after `restore`, a
+    /// (`last_log` in `quarry masters`, or the metric `last_log_index`). Everything in its log counts from then on. As after `restore`, a
     /// new lineage begins, and nothing is deleted before `quarry metadata release`. The old group's files stay in DIR.
     Recover(RecoverArgs),
     /// Run a master whose data directory was made by one of these

@@ -98,6 +98,18 @@ pub fn wait_whole(cluster: &Cluster, count: usize) {
 /// # Panics
 /// When a step fails.
 pub fn replace(cluster: &mut Cluster, address: &str) {
+    replaced(cluster, address, None);
+}
+
+/// The same, with a copy of the new directory as it was before it was run.
+///
+/// # Panics
+/// When a step fails.
+pub fn replace_keeping(cluster: &mut Cluster, address: &str, copy: &Path) {
+    replaced(cluster, address, Some(copy));
+}
+
+fn replaced(cluster: &mut Cluster, address: &str, copy: Option<&Path>) {
     let number = number(cluster, address);
     cluster.quarry(&["masters", "remove", &format!("m{number}")]).ok();
     let data = at(cluster, address).data.clone();
@@ -113,6 +125,9 @@ pub fn replace(cluster: &mut Cluster, address: &str) {
         .output()
         .expect("quarry-master starts");
     assert!(join.status.success(), "{}", String::from_utf8_lossy(&join.stderr));
+    if let Some(copy) = copy {
+        copy_dir(&data, copy);
+    }
     at(cluster, address).restart();
     cluster.quarry(&["masters", "add", address]).ok();
     wait_whole(cluster, 3);

@@ -3,6 +3,7 @@
 
 use std::{fs, fs::File, path::Path, time::Duration};
 
+use nix::sys::signal::Signal;
 use quarry_tests::{Cluster, Options, group, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -40,6 +41,20 @@ fn put_back(cluster: &mut Cluster, address: &str, copy: &Path) {
     fs::rename(copy, &data).expect("the copy takes its place");
 }
 
+/// Waits until it is recorded how far all three have acknowledged what is in the log now.
+fn wait_recorded(cluster: &Cluster) {
+    let last = group::masters(cluster).iter().filter_map(|m| m["last_log"].as_u64()).max();
+    // The record is made by whoever leads, and names the entry up to which all three have acknowledged.
+    let recorded = |line: &str| line.split("lowest=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    wait::until("a record of how far the logs are", LIMIT, || {
+        let all = [&cluster.master].into_iter().chain(&cluster.others);
+        let lines: Vec<String> = all.flat_map(|m| m.log().lines().map(String::from).collect::<Vec<_>>()).collect();
+        let records = lines.iter().filter(|line| line.contains("was recorded"));
+        if records.filter_map(|line| recorded(line)).max() >= last { Ok(()) } else { Err("none yet".to_owned()) }
+    });
+    group::wait_whole(cluster, 3);
+}
+
 fn is_refused(cluster: &mut Cluster, address: &str, words: &[&str]) {
     let said = group::refused(cluster, address);
     let last = said.lines().rev().find(|line| line.contains("quarry-master: ")).unwrap_or_default();
@@ -74,16 +89,7 @@ fn s11_an_old_image_is_refused_also_by_a_leader_that_was_elected_since() {
     let victim = group::follower(&cluster);
     let copy = copied(&mut cluster, &victim);
     put(&cluster, 5, 5);
-    let last = group::masters(&cluster).iter().filter_map(|m| m["last_log"].as_u64()).max();
-    // The record is made by whoever leads, and names the entry up to which all three have acknowledged.
-    let recorded = |line: &str| line.split("lowest=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
-    wait::until("a record of how far the logs are", LIMIT, || {
-        let all = [&cluster.master].into_iter().chain(&cluster.others);
-        let lines: Vec<String> = all.flat_map(|m| m.log().lines().map(String::from).collect::<Vec<_>>()).collect();
-        let records = lines.iter().filter(|line| line.contains("was recorded"));
-        if records.filter_map(|line| recorded(line)).max() >= last { Ok(()) } else { Err("none yet".to_owned()) }
-    });
-    group::wait_whole(&cluster, 3);
+    wait_recorded(&cluster);
     group::at(&mut cluster, &victim).kill();
     let old = group::leader(&cluster);
     cluster.quarry(&["masters", "step-down"]).ok();
@@ -91,6 +97,55 @@ fn s11_an_old_image_is_refused_also_by_a_leader_that_was_elected_since() {
     put_back(&mut cluster, &victim, &copy);
     is_refused(&mut cluster, &victim, &["old image"]);
     check(&cluster, 10);
+}
+
+#[test]
+fn s4_s11_a_copy_of_the_empty_files_of_a_member_undoes_nothing_that_was_acknowledged() {
+    let mut cluster = three();
+    let victim = group::follower(&cluster);
+    let fresh = cluster.path("fresh");
+    group::replace_keeping(&mut cluster, &victim, &fresh);
+    let leads = group::leader(&cluster);
+    let third = [&cluster.master].into_iter().chain(&cluster.others).map(|m| m.address.clone());
+    let third = third.into_iter().find(|address| *address != leads && *address != victim).expect("three masters");
+    // What follows only the leader and the victim acknowledge.
+    group::at(&mut cluster, &third).process().signal(Signal::SIGSTOP);
+    put(&cluster, 0, 5);
+    group::at(&mut cluster, &leads).kill();
+    group::at(&mut cluster, &victim).kill();
+    put_back(&mut cluster, &victim, &fresh);
+    group::at(&mut cluster, &third).process().signal(Signal::SIGCONT);
+    group::at(&mut cluster, &victim).restart();
+    wait::until("it to wait for a leader", LIMIT, || {
+        let waits = group::at(&mut cluster, &victim).log().contains("in no group yet");
+        if waits { Ok(()) } else { Err("it does not say so".to_owned()) }
+    });
+    group::at(&mut cluster, &leads).restart();
+    assert_eq!(group::leader(&cluster), leads, "only who has everything can lead");
+    check(&cluster, 5);
+}
+
+#[test]
+fn s11_a_number_that_was_in_the_group_is_not_taken_in_again() {
+    let mut cluster = three();
+    let victim = group::follower(&cluster);
+    let fresh = cluster.path("fresh");
+    group::replace_keeping(&mut cluster, &victim, &fresh);
+    let number = group::number(&cluster, &victim);
+    put(&cluster, 0, 5);
+    wait_recorded(&cluster);
+    cluster.quarry(&["masters", "remove", &format!("m{number}")]).ok();
+    group::at(&mut cluster, &victim).kill();
+    put_back(&mut cluster, &victim, &fresh);
+    group::at(&mut cluster, &victim).restart();
+    let out = cluster.quarry(&["masters", "add", &victim]);
+    assert_ne!(out.code, 0);
+    assert!(
+        out.stderr.contains("old copy of its files") && out.stderr.contains("quarry-master join"),
+        "{}",
+        out.stderr
+    );
+    check(&cluster, 5);
 }
 
 #[test]

@@ -248,6 +248,22 @@ fn s4_without_a_majority_a_master_answers_until_its_proof_is_too_old_and_says_so
 }
 
 #[test]
+fn a_master_that_nobody_has_read_from_yet_answers_when_nobody_leads_any_more() {
+    let mut cluster = three();
+    cluster.put("/f", &[], b"bytes");
+    let leads = leader(&cluster);
+    let [alone, other] = followers(&cluster, &leads).try_into().expect("two follow");
+    // It renews its proof by itself, and may not have made the first one yet.
+    wait::until("an answer while nobody leads", LIMIT, || {
+        signal(&mut cluster, &[&leads, &other], Signal::SIGSTOP);
+        let out = cli::run(&alone, &["--timeout", "2s", "stat", "--stale-ok", "10m", "/f"]);
+        signal(&mut cluster, &[&leads, &other], Signal::SIGCONT);
+        leader(&cluster);
+        if out.code == 0 { Ok(()) } else { Err(out.stderr) }
+    });
+}
+
+#[test]
 fn s10_a_follower_that_was_stopped_shows_nothing_older_than_allowed_afterwards() {
     const WITHIN: Duration = Duration::from_secs(1);
     let mut cluster = three();

@@ -39,6 +39,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A read waits at most this long for a proof and for commands to be applied; less when its caller has less patience.
 const WITHIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A proof is renewed so often also while nobody reads: when no leader answers any more it is too late for the first one.
+const PROVE_EVERY: Duration = Duration::from_secs(1);
+
 /// The index up to which the log must be applied to answer a read, and what was applied when that was found out.
 #[derive(Clone, Copy, Debug)]
 struct ReadIndex {
@@ -169,6 +172,16 @@ impl Asking {
 }
 
 impl Group {
+    /// Keeps a young proof at hand, for reads that may come when nobody leads any more. Ends never.
+    pub(super) async fn keep_proving(self) {
+        loop {
+            self.clock().sleep(PROVE_EVERY).await;
+            if self.leader().borrow().id.is_some() {
+                self.bounded().proofs.begin();
+            }
+        }
+    }
+
     /// The state, with everything that was acknowledged before this call (linearizable, by read index). Calls that wait
     /// at the same time share one question to the majority.
     ///

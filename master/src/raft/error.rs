@@ -22,7 +22,7 @@ pub enum GroupError {
     /// Nothing was created here, or its creation was interrupted. Such a directory never votes (S11).
     #[error(
         "{path} holds no Raft group, or its creation was interrupted before anything was acknowledged: remove it and \
-         run `quarry-master init` again"
+         run again what made it: `quarry-master join` for one more of a group, `quarry-master init` for a new cluster"
     )]
     NoGroup {
         /// The directory.

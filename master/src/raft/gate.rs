@@ -3,9 +3,12 @@
 //! A data directory that was copied back, or a log whose end is gone, looks in order by itself. Whoever votes or acknowledges
 //! on it can undo what was acknowledged. So until the gate opens this member neither votes, nor stands for election, nor
 //! takes entries or snapshots; it only answers who it is, and what it knows of others that start. It opens when
-//! - no other member is known (a group of one; a new member that is in no group yet), or
+//! - it is alone in its group, or
 //! - at least one of the others answered, all that answer within a moment were heard, and none knows of an entry that was
 //!   committed, that this member had acknowledged, and that its log lacks.
+//!
+//! A new member that is in no group yet knows nobody to ask. It waits for a leader that sends it something and asks that one: a
+//! copy of its empty files that takes the place of what it became later must not vote either.
 //!
 //! What others know of it is in the replicated state, recorded from time to time ([`MarkLogs`]), and exact on the leader.
 //! It also does not vote in a term that one of them has seen: it may have done so before, and forgotten.
@@ -25,6 +28,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use quarry_env::Instant;
 use quarry_master_core::query;
 use quarry_proto::{WireError, v1};
 use quarry_types::{ErrorCode, NodeId};
@@ -57,13 +61,25 @@ pub(super) struct Gate {
     floor: Arc<AtomicU64>,
     /// Members that have sent something, and are asked as well.
     heard: Arc<Mutex<BTreeMap<u64, String>>>,
+    /// When a leader sent something last.
+    led: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Gate {
-    /// Of a member that knows these others.
+    /// Of a member that has started.
     pub fn new(shut: bool) -> Self {
         let opening = if shut { Opening::Shut } else { Opening::Open };
-        Gate { opening: watch::Sender::new(opening), floor: Arc::default(), heard: Arc::default() }
+        Gate { opening: watch::Sender::new(opening), floor: Arc::default(), heard: Arc::default(), led: Arc::default() }
+    }
+
+    /// A leader was followed in something.
+    pub fn led(&self, now: Instant) {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Whether no leader has sent anything for so long, and one had before.
+    pub fn is_silent(&self, now: Instant, max: Duration) -> bool {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| now.since(last) > max)
     }
 
     /// Refuses while it is shut.
@@ -157,8 +173,12 @@ impl Group {
                     self.gate().opening.send_replace(refused);
                 }
                 None => {
-                    if rounds.is_multiple_of(SAID_EVERY) {
-                        tracing::warn!("no other master answers: this one takes part when one does");
+                    match () {
+                        () if !rounds.is_multiple_of(SAID_EVERY) => {}
+                        () if known.is_empty() => {
+                            tracing::info!("in no group yet: `quarry masters add` takes this master in")
+                        }
+                        () => tracing::warn!("no other master answers: this one takes part when one does"),
                     }
                     rounds = rounds.wrapping_add(1);
                     self.clock().sleep(ASK_EVERY).await;

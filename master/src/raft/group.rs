@@ -25,7 +25,7 @@ use super::{
     digests::{Digests, Known},
     gate::Gate,
     incoming::Incoming,
-    network::Peers,
+    network::{Moved, Peers},
     open::{self, Opened, Raft, Stores},
     parties::Parties,
     room::Room,
@@ -63,6 +63,7 @@ struct Inner {
     room: Room,
     parties: Parties,
     gate: Gate,
+    moved: Moved,
     incoming: Incoming,
     stopped: CancellationToken,
     bounded: Bounded,
@@ -148,10 +149,12 @@ impl Group {
         belonging: Belonging,
         config: GroupConfig,
     ) -> Result<Self, GroupError> {
-        let Opened { raft, state, digests, stores, parties, gate, known, last } =
+        let Opened { raft, state, digests, stores, parties, gate, moved, known, last } =
             open::open(world, layout, new, belonging, &config).await?;
         let incoming = Incoming::new(world, layout);
-        let watching = watching::watch(&raft, config.advertise.clone(), Arc::clone(&world.clock), config.election);
+        let stopped = CancellationToken::new();
+        let (advertise, clock) = (config.advertise.clone(), Arc::clone(&world.clock));
+        let watching = watching::watch(&raft, advertise, clock, config.election, gate.clone(), stopped.clone());
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();
@@ -160,9 +163,9 @@ impl Group {
             parties: parties.clone(),
             gate: gate.clone(),
             advertise: config.advertise.clone(),
+            moved: moved.clone(),
         };
         let bounded = Bounded::new(&world, &raft, peers, watching.leader());
-        let stopped = CancellationToken::new();
         let inner = Inner {
             world,
             config,
@@ -175,6 +178,7 @@ impl Group {
             room,
             parties,
             gate,
+            moved,
             incoming,
             stopped,
             bounded,
@@ -183,6 +187,7 @@ impl Group {
         if group.gate().is_shut() {
             tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().open_gate(known, last)));
         }
+        tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().keep_proving()));
         Ok(group)
     }
 
@@ -192,7 +197,7 @@ impl Group {
     /// See [`ProposeError`]: only `NotLeader` and `Full` say that nothing was done.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
         let inner = &self.inner;
-        inner.room.check(&command.kind).await?;
+        inner.room.check(&command.kind).await.map_err(|error| self.perhaps_elsewhere(error))?;
         let bytes = command.encode();
         if bytes.len() > COMMAND_BYTES_MAX {
             let message = format!("a command of {} bytes is over the limit of {COMMAND_BYTES_MAX}", bytes.len());
@@ -295,6 +300,16 @@ impl Group {
 
 /// For the other files of this module.
 impl Group {
+    /// In a group of several a full disk is no answer yet: the leadership goes to a master that has room, so callers try on.
+    fn perhaps_elsewhere(&self, error: ProposeError) -> ProposeError {
+        match error {
+            ProposeError::Full(why) if self.voters().len() > 1 => {
+                ProposeError::Unavailable(format!("{why}; a master with room takes over, if there is one"))
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn raft(&self) -> &Raft {
         &self.inner.raft
     }
@@ -329,6 +344,11 @@ impl Group {
     /// Where this member's files are.
     pub(crate) fn dir(&self) -> &Path {
         self.inner.state.layout.dir()
+    }
+
+    /// Where members are reached whose address changed.
+    pub(super) fn moved(&self) -> &Moved {
+        &self.inner.moved
     }
 
     pub(super) fn gate(&self) -> &Gate {

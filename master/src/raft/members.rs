@@ -40,10 +40,12 @@ impl Group {
         if stored.as_deref() == Some(node.address.as_str()) {
             return Ok(());
         }
-        let nodes = BTreeMap::from([(node.id.0, BasicNode::new(node.address))]);
+        let nodes = BTreeMap::from([(node.id.0, BasicNode::new(node.address.clone()))]);
         // SetNodes replaces what AddNodes would leave as it is.
-        self.change(if stored.is_some() { ChangeMembers::SetNodes(nodes) } else { ChangeMembers::AddNodes(nodes) })
-            .await
+        let change = if stored.is_some() { ChangeMembers::SetNodes(nodes) } else { ChangeMembers::AddNodes(nodes) };
+        self.change(change).await?;
+        self.moved().to(node.id.0, &node.address);
+        Ok(())
     }
 
     /// Lets the group know where this member is reached now. For the leader only.

@@ -2,7 +2,11 @@
 //!
 //! openraft has a client each for heartbeats, replication, votes and snapshots, so nothing large delays a heartbeat.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
@@ -37,8 +41,25 @@ const APPEND_BYTES: usize = 2 << 20;
 /// A request with entries is answered within this: the other side makes them durable before it answers.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Addresses that changed while this member led: openraft keeps the connections that it has. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Moved(Arc<Mutex<BTreeMap<u64, String>>>);
+
+impl Moved {
+    /// The member `id` is reached there now.
+    pub(super) fn to(&self, id: u64, address: &str) {
+        // As many as there are members, which few are.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, address.to_owned());
+    }
+
+    fn of(&self, id: u64) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+}
+
 /// Makes connections to peers.
 pub(crate) struct Peers {
+    pub(super) moved: Moved,
     pub(super) world: World,
     pub(super) parties: Parties,
     pub(super) gate: Gate,
@@ -48,6 +69,7 @@ pub(crate) struct Peers {
 
 /// One peer, by one connection.
 pub(crate) struct Peer {
+    moved: Moved,
     world: World,
     parties: Parties,
     gate: Gate,
@@ -73,7 +95,7 @@ impl Peers {
     pub(super) fn peer(&self, target: u64, address: &str) -> Peer {
         let (world, parties, address) = (self.world.clone(), self.parties.clone(), address.to_owned());
         let (gate, advertise) = (self.gate.clone(), self.advertise.clone());
-        Peer { world, parties, gate, advertise, target, address, channel: None }
+        Peer { moved: self.moved.clone(), world, parties, gate, advertise, target, address, channel: None }
     }
 }
 
@@ -106,6 +128,9 @@ impl Peer {
     }
 
     async fn client(&mut self, limit: Duration) -> Result<Client, WireError> {
+        if let Some(now) = self.moved.of(self.target).filter(|now| *now != self.address) {
+            (self.address, self.channel) = (now, None);
+        }
         let channel = match &self.channel {
             Some(channel) => channel.clone(),
             None => self.channel.insert(channel::connect(&self.world, &self.address, limit).await?).clone(),

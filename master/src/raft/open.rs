@@ -13,7 +13,7 @@ use super::{
     gate::Gate,
     log::LogStore,
     machine::Machine,
-    network::Peers,
+    network::{Moved, Peers},
     parties::Parties,
     types::{Membership, Payload, Types, seeded},
 };
@@ -54,6 +54,7 @@ pub(crate) struct Opened {
     pub(crate) stores: Stores,
     pub(crate) parties: Parties,
     pub(super) gate: Gate,
+    pub(super) moved: Moved,
     /// The members, by everything that is stored here.
     pub(super) known: BTreeMap<u64, String>,
     /// The last entry of the log.
@@ -80,12 +81,15 @@ pub(crate) async fn open(
     let advertise = config.advertise.clone();
     let config = Arc::new(raft_config(config)?);
     let parties = Parties::new(belonging, node);
-    // A group of one has nobody to ask, and neither has one that is in no group yet.
-    let gate = Gate::new(known.contains_key(&node) && known.len() > 1);
-    let peers = Peers { world: world.clone(), parties: parties.clone(), gate: gate.clone(), advertise };
+    // A group of one has nobody to ask, and neither has one whose files are just being made.
+    let alone = known.keys().eq([&node]) || new.is_some();
+    let gate = Gate::new(!alone);
+    let moved = Moved::default();
+    let peers =
+        Peers { world: world.clone(), parties: parties.clone(), gate: gate.clone(), advertise, moved: moved.clone() };
     let raft = seeded(world, Raft::new(node, config, peers, log, machine)).await;
     let raft = raft.map_err(|e| GroupError::Raft(e.to_string()))?;
-    Ok(Opened { raft, state, digests, stores, parties, gate, known, last })
+    Ok(Opened { raft, state, digests, stores, parties, gate, moved, known, last })
 }
 
 struct Files {

@@ -12,9 +12,11 @@ use quarry_env::Clock;
 use quarry_proto::v1::{self, MasterStatus};
 use quarry_types::NodeId;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     LeaderState,
+    gate::Gate,
     open::Raft,
     types::{Types, Vote},
 };
@@ -22,6 +24,9 @@ use super::{
 /// A leader that no majority has answered for so many election timeouts leads no more: the others have another one by
 /// then, and openraft does not say so to one that they cannot tell.
 const UNHEARD_ELECTIONS: u32 = 2;
+/// A leader that this member has not heard for so many election timeouts is known no more: openraft names it until another one
+/// is elected, which without a majority is never.
+const SILENT_ELECTIONS: u32 = 10;
 /// It is looked at so often in that time.
 const UNHEARD_LOOKS: u32 = 6;
 
@@ -50,38 +55,54 @@ impl Watching {
     }
 }
 
-/// Starts to watch `raft`, whose members wait for `election` without a leader. The task ends with it.
-pub(crate) fn watch(raft: &Raft, advertise: Option<String>, clock: Arc<dyn Clock>, election: Duration) -> Watching {
+/// Starts to watch `raft`, whose members wait for `election` without a leader, and which `stopped` ends in order. The task ends
+/// with it.
+pub(crate) fn watch(
+    raft: &Raft,
+    advertise: Option<String>,
+    clock: Arc<dyn Clock>,
+    election: Duration,
+    gate: Gate,
+    stopped: CancellationToken,
+) -> Watching {
     let mut metrics = raft.server_metrics();
     let all = raft.metrics();
     let unheard_max = election * UNHEARD_ELECTIONS;
     let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
     let (leader_tx, leader) = watch::channel(now);
     let (failed_tx, failed) = watch::channel(None);
+    let silent_max = election * SILENT_ELECTIONS;
     tokio::spawn(async move {
         loop {
-            let elected = metrics.borrow_watched().state == ServerState::Leader;
+            let led = metrics.borrow_watched().current_leader.is_some();
             tokio::select! {
                 biased;
                 changed = metrics.changed() => if changed.is_err() { break },
                 // Silence changes nothing that could be waited for.
-                () = clock.sleep(unheard_max / UNHEARD_LOOKS), if elected => {}
+                () = clock.sleep(unheard_max / UNHEARD_LOOKS), if led => {}
             }
             // The two are not changed at once: a leader that was deposed must not pass for one that nobody answers.
             let state = leader_state(&metrics.borrow_watched(), advertise.as_deref());
-            let alone = state.me_since_term.is_some() && is_unheard(&all.borrow_watched(), unheard_max);
+            let alone = match state.me_since_term {
+                Some(_) => is_unheard(&all.borrow_watched(), unheard_max),
+                None => {
+                    metrics.borrow_watched().state != ServerState::Leader && gate.is_silent(clock.now(), silent_max)
+                }
+            };
             let now = if alone { LeaderState::default() } else { state };
             leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         }
         // openraft's task has ended. Nobody leads from here any more.
         leader_tx.send_replace(LeaderState::default());
-        let why = all.borrow_watched().running_state.clone();
-        if let Err(fatal) = why
-            && !matches!(fatal, Fatal::Stopped)
-        {
-            tracing::error!(error = %fatal, "the Raft group failed on this master");
-            failed_tx.send_replace(Some(format!("the Raft group failed on this master: {fatal}")));
-        }
+        let why = match &all.borrow_watched().running_state {
+            Err(Fatal::Stopped) => return,
+            Err(fatal) => fatal.to_string(),
+            // A panic leaves no state behind.
+            Ok(()) if stopped.is_cancelled() => return,
+            Ok(()) => "its task has ended without a reason, by a panic that is in the log before this".to_owned(),
+        };
+        tracing::error!(error = why, "the Raft group failed on this master");
+        failed_tx.send_replace(Some(format!("the Raft group failed on this master: {why}")));
     });
     Watching { leader, failed }
 }

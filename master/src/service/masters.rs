@@ -6,6 +6,7 @@ use quarry_master_core::{
     agreement::Finding,
     command::{Kind, RaiseLevel},
     feature::{self, Features},
+    query,
 };
 use quarry_proto::v1;
 use quarry_types::{ErrorCode, NodeId};
@@ -138,6 +139,17 @@ impl Service {
         }
         if !known && who.last_log > 0 {
             let why = format!("master {} at {address} is not new: it has a log of its own", who.id);
+            return Err(fault(ErrorCode::Conflict, why));
+        }
+        let marks = self.shared.peek(|tables| Ok(query::log_marks(tables)?)).await?;
+        let acknowledged = marks.iter().find(|mark| mark.node == who.id).map_or(0, |mark| mark.index);
+        if acknowledged > who.last_log {
+            let why = format!(
+                "master {} at {address} has acknowledged entry {acknowledged} of the log before, and what is there ends at {}: \
+                 an old copy of its files, which must not vote; make a new one of it with `quarry-master join` in an empty \
+                 directory",
+                who.id, who.last_log
+            );
             return Err(fault(ErrorCode::Conflict, why));
         }
         group.add(Node { id: who.id, address: address.clone() }).await?;

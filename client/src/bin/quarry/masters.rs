@@ -25,9 +25,9 @@ pub async fn run(context: &Context, verb: Option<MastersVerb>) -> Outcome {
     let (reply, done) = match verb {
         None | Some(MastersVerb::Status) => (look(context, client).await?, None),
         Some(MastersVerb::Add { addresses, learner }) => add(context, client, &addresses, learner).await?,
-        Some(MastersVerb::Promote { masters }) => {
+        Some(MastersVerb::Promote { members }) => {
             let known = look(context, client).await?.masters;
-            let ids = masters.iter().map(|text| find(&known, text)).collect::<Outcome<Vec<u64>>>()?;
+            let ids = members.iter().map(|text| find(&known, text)).collect::<Outcome<Vec<u64>>>()?;
             (promote(context, client, &ids).await?, Some(format!("{} vote", names(&ids))))
         }
         Some(MastersVerb::Remove { master }) => {
@@ -84,7 +84,7 @@ pub async fn add(
     if learner {
         return Ok((reply, Some(format!("{}: in the group, without a vote", names(&ids)))));
     }
-    let again = format!("they stay learners: `quarry masters add {}` goes on", addresses.join(" "));
+    let again = format!("who does not vote yet stays a learner: `quarry masters add {}` goes on", addresses.join(" "));
     let goes_on = GoesOn::new(&context.notes, again);
     let reply = promote(context, client, &ids).await?;
     goes_on.ended();

@@ -26,7 +26,7 @@ message! {
 message! {
     /// See [`super::Kind::MarkLogs`].
     pub struct MarkLogs as MarkLogsWire {
-        /// Of every member, at most [`crate::limits::MASTERS_MAX`]; marks of others go.
+        /// Of every member, at most [`crate::limits::MASTERS_MAX`]; marks of others stay as they are.
         logs: Vec<LogMark> = (message, repeated, tag = "1"),
     }
 }

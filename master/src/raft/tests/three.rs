@@ -37,6 +37,12 @@ async fn bound(world: &World, address: &str) -> (Box<dyn quarry_env::Listener>, 
     (listener, address)
 }
 
+/// As configured, and reached there, which others learn from it.
+fn at(address: &str, config: GroupConfig) -> GroupConfig {
+    let advertise = config.advertise.or_else(|| Some(address.to_owned()));
+    GroupConfig { advertise, ..config }
+}
+
 /// A running server. Its connections hold the stores, so that a member has stopped when they are closed.
 struct Serving {
     stop: oneshot::Sender<()>,
@@ -62,7 +68,7 @@ impl Member {
         let (listener, address) = bound(&world, "127.0.0.1:0").await;
         let node = Node { id: NodeId(1), address };
         Group::create(&world, &dir, node.clone(), us(), first()).await.unwrap();
-        let group = Group::open(&world, &dir, us(), config).await.unwrap();
+        let group = Group::open(&world, &dir, us(), at(&node.address, config)).await.unwrap();
         let serving = serve(&world, &group, listener);
         led(&group).await;
         Member { world, dir, node, group, cut, serving }
@@ -82,7 +88,7 @@ impl Member {
         let (listener, address) = bound(&world, "127.0.0.1:0").await;
         let node = Node { id: NodeId(id), address };
         Group::create_empty(&world, &dir, node.id, belonging.clone()).await.unwrap();
-        let group = Group::open(&world, &dir, belonging, config).await.unwrap();
+        let group = Group::open(&world, &dir, belonging, at(&node.address, config)).await.unwrap();
         let serving = serve(&world, &group, listener);
         Member { world, dir, node, group, cut, serving }
     }
@@ -111,7 +117,7 @@ impl Member {
         // What was being answered when it stopped may hold the stores for a moment longer.
         let mut opened = None;
         until("its files are free", async || {
-            opened = Group::open(&world, &dir, us(), config.clone()).await.ok();
+            opened = Group::open(&world, &dir, us(), at(&node.address, config.clone())).await.ok();
             opened.is_some()
         })
         .await;

@@ -44,8 +44,9 @@ pub enum MastersVerb {
     /// Let masters vote that do not yet, as soon as they have caught up
     Promote {
         /// As `m2`, or by their addresses
+        // Not `masters`: clap would take it for the global flag of that name.
         #[arg(required = true, value_name = "MASTER")]
-        masters: Vec<String>,
+        members: Vec<String>,
     },
     /// Take a master out of the group for good
     ///
@@ -229,6 +230,15 @@ mod tests {
             assert!(parse(&format!("quarry {bad}")).is_err(), "{bad}");
         }
         assert!(parse("quarry drain --no-wait h:1").is_ok() && parse("quarry decommission abc --no-wait").is_ok());
+    }
+
+    #[test]
+    fn masters_are_promoted_by_number_and_the_group_is_named_beside() {
+        let cli = parse("quarry --masters h:1 masters promote m2 h:3").unwrap();
+        assert_eq!(cli.global.masters.as_deref(), Some("h:1"));
+        let Verb::Masters { verb: Some(MastersVerb::Promote { members }), .. } = cli.verb else { panic!() };
+        assert_eq!(members, ["m2", "h:3"]);
+        assert!(parse("quarry masters promote m2 --masters h:1").is_ok() && parse("quarry masters promote").is_err());
     }
 
     #[test]

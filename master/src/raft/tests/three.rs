@@ -137,6 +137,9 @@ impl Member {
 
     pub(super) async fn promoted(&self, leader: &Group) {
         leader.add(self.node.clone()).await.unwrap();
+        // As `quarry masters add` does: one that does not take part yet must not be counted on.
+        let reached = || leader.status().iter().any(|m| m.id == self.node.id.0 && m.reachable);
+        until("the leader reaches it", async || reached()).await;
         leader.promote(&[self.node.id]).await.unwrap();
     }
 }

@@ -28,7 +28,6 @@ use std::{
 };
 
 use futures::future::join_all;
-use quarry_env::Instant;
 use quarry_master_core::query;
 use quarry_proto::{WireError, v1};
 use quarry_types::{ErrorCode, NodeId};
@@ -61,25 +60,13 @@ pub(super) struct Gate {
     floor: Arc<AtomicU64>,
     /// Members that have sent something, and are asked as well.
     heard: Arc<Mutex<BTreeMap<u64, String>>>,
-    /// When a leader sent something last.
-    led: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Gate {
     /// Of a member that has started.
     pub fn new(shut: bool) -> Self {
         let opening = if shut { Opening::Shut } else { Opening::Open };
-        Gate { opening: watch::Sender::new(opening), floor: Arc::default(), heard: Arc::default(), led: Arc::default() }
-    }
-
-    /// A leader was followed in something.
-    pub fn led(&self, now: Instant) {
-        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-
-    /// Whether no leader has sent anything for so long, and one had before.
-    pub fn is_silent(&self, now: Instant, max: Duration) -> bool {
-        self.led.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| now.since(last) > max)
+        Gate { opening: watch::Sender::new(opening), floor: Arc::default(), heard: Arc::default() }
     }
 
     /// Refuses while it is shut.

@@ -154,7 +154,7 @@ impl Group {
         let incoming = Incoming::new(world, layout);
         let stopped = CancellationToken::new();
         let (advertise, clock) = (config.advertise.clone(), Arc::clone(&world.clock));
-        let watching = watching::watch(&raft, advertise, clock, config.election, gate.clone(), stopped.clone());
+        let watching = watching::watch(&raft, advertise, clock, config.election, stopped.clone());
         let room = Room::new(world, layout.dir(), config.reserve_bytes);
         let permits = Semaphore::new(PROPOSALS_MAX);
         let world = world.clone();

@@ -1,7 +1,6 @@
 //! Answering other members.
 
 use futures::Stream;
-use openraft::raft::AppendEntriesResponse;
 use quarry_proto::{
     WireError,
     signed::BetweenMasters,
@@ -37,9 +36,6 @@ impl RaftRpc {
         let (request, asked) = self.opened::<v1::AppendRequest>(signed)?;
         self.group.gate().check().inspect_err(|_| self.group.gate().heard(asked.from, &request.address))?;
         let answer = self.group.raft().append_entries(wire::append_from(request)?).await.map_err(|e| stopped(&e))?;
-        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-            self.group.gate().led(self.group.clock().now());
-        }
         let parties = Some(self.group.parties().answer(&asked));
         Ok(self.group.parties().sign(&v1::AppendReply { parties, ..wire::appended(&answer) }))
     }

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LeaderState,
-    gate::Gate,
     open::Raft,
     types::{Types, Vote},
 };
@@ -24,9 +23,6 @@ use super::{
 /// A leader that no majority has answered for so many election timeouts leads no more: the others have another one by
 /// then, and openraft does not say so to one that they cannot tell.
 const UNHEARD_ELECTIONS: u32 = 2;
-/// A leader that this member has not heard for so many election timeouts is known no more: openraft names it until another one
-/// is elected, which without a majority is never.
-const SILENT_ELECTIONS: u32 = 10;
 /// It is looked at so often in that time.
 const UNHEARD_LOOKS: u32 = 6;
 
@@ -62,7 +58,6 @@ pub(crate) fn watch(
     advertise: Option<String>,
     clock: Arc<dyn Clock>,
     election: Duration,
-    gate: Gate,
     stopped: CancellationToken,
 ) -> Watching {
     let mut metrics = raft.server_metrics();
@@ -71,24 +66,18 @@ pub(crate) fn watch(
     let now = leader_state(&metrics.borrow_watched(), advertise.as_deref());
     let (leader_tx, leader) = watch::channel(now);
     let (failed_tx, failed) = watch::channel(None);
-    let silent_max = election * SILENT_ELECTIONS;
     tokio::spawn(async move {
         loop {
-            let led = metrics.borrow_watched().current_leader.is_some();
+            let elected = metrics.borrow_watched().state == ServerState::Leader;
             tokio::select! {
                 biased;
                 changed = metrics.changed() => if changed.is_err() { break },
                 // Silence changes nothing that could be waited for.
-                () = clock.sleep(unheard_max / UNHEARD_LOOKS), if led => {}
+                () = clock.sleep(unheard_max / UNHEARD_LOOKS), if elected => {}
             }
             // The two are not changed at once: a leader that was deposed must not pass for one that nobody answers.
             let state = leader_state(&metrics.borrow_watched(), advertise.as_deref());
-            let alone = match state.me_since_term {
-                Some(_) => is_unheard(&all.borrow_watched(), unheard_max),
-                None => {
-                    metrics.borrow_watched().state != ServerState::Leader && gate.is_silent(clock.now(), silent_max)
-                }
-            };
+            let alone = state.me_since_term.is_some() && is_unheard(&all.borrow_watched(), unheard_max);
             let now = if alone { LeaderState::default() } else { state };
             leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         }

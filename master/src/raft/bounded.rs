@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const WITHIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A proof is renewed so often also while nobody reads: when no leader answers any more it is too late for the first one.
-const PROVE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const PROVE_EVERY: Duration = Duration::from_secs(1);
 
 /// The index up to which the log must be applied to answer a read, and what was applied when that was found out.
 #[derive(Clone, Copy, Debug)]
@@ -172,13 +172,10 @@ impl Asking {
 }
 
 impl Group {
-    /// Keeps a young proof at hand, for reads that may come when nobody leads any more. Ends never.
-    pub(super) async fn keep_proving(self) {
-        loop {
-            self.clock().sleep(PROVE_EVERY).await;
-            if self.leader().borrow().id.is_some() {
-                self.bounded().proofs.begin();
-            }
+    /// Has a young proof at hand soon, for reads that may come when nobody leads any more.
+    pub(super) fn prove(&self) {
+        if self.leader().borrow().id.is_some() {
+            self.bounded().proofs.begin();
         }
     }
 

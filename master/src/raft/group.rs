@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Belonging, GroupConfig, GroupError, LeaderState, Node, ProposeError, View,
-    bounded::Bounded,
+    bounded::{Bounded, PROVE_EVERY},
     codec,
     digests::{Digests, Known},
     gate::Gate,
@@ -187,7 +187,8 @@ impl Group {
         if group.gate().is_shut() {
             tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().open_gate(known, last)));
         }
-        tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().keep_proving()));
+        let proving = keep_proving(Arc::downgrade(&group.inner), Arc::clone(&group.inner.world.clock));
+        tokio::spawn(group.stopped().run_until_cancelled_owned(proving));
         Ok(group)
     }
 
@@ -295,6 +296,15 @@ impl Group {
         if timeout(&*inner.world.clock, STOP_TIMEOUT, inner.stores.released()).await.is_err() {
             tracing::warn!("tasks of the Raft group still use its files after {STOP_TIMEOUT:?}");
         }
+    }
+}
+
+/// Keeps a proof young. It holds no group between two rounds: a member that was stopped is to let its files go at once.
+async fn keep_proving(group: Weak<Inner>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(PROVE_EVERY).await;
+        let Some(inner) = group.upgrade() else { return };
+        Group { inner }.prove();
     }
 }
 

@@ -172,9 +172,10 @@ impl Asking {
 }
 
 impl Group {
-    /// Has a young proof at hand soon, for reads that may come when nobody leads any more.
+    /// Has a young proof at hand soon, for reads that may come when nobody leads any more. One that is alone leads, or does
+    /// not run.
     pub(super) fn prove(&self) {
-        if self.leader().borrow().id.is_some() {
+        if self.leader().borrow().id.is_some() && self.voters().len() > 1 {
             self.bounded().proofs.begin();
         }
     }

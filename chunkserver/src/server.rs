@@ -137,17 +137,7 @@ impl Context {
     }
 
     fn stale(&self, followed: &Leadership, offered: &Leadership, refusal: LeadershipRefusal) -> WireError {
-        let (what, remedy) = match refusal {
-            LeadershipRefusal::Older => ("an older leader", ""),
-            LeadershipRefusal::Sibling => (
-                "a leader of another history",
-                "; a backup that is restored again needs a lineage above: `quarry-master restore --lineage N`",
-            ),
-        };
-        let message = format!(
-            "chunkserver {} follows lineage {} epoch {} and refuses {what} (lineage {} epoch {}){remedy}",
-            self.server, followed.lineage.number, followed.epoch.0, offered.lineage.number, offered.epoch.0
-        );
+        let message = format!("chunkserver {} {}", self.server, refusal.explain(followed, offered));
         WireError::new(ErrorCode::StaleLeader, message).of_server(self.server)
     }
 

@@ -14,7 +14,7 @@
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
 //! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
 //! | `pool`, `breaker`, `hedge` | connections to chunkservers, whom to ask last, when to ask a second |
-//! | [`channel`] | gRPC connections to masters |
+//! | [`channel`], [`leader`] | gRPC connections to masters; who leads when the one that led is silent |
 //! | [`frames`] | the data port's frames on a byte stream |
 //!
 //! This crate must not know how servers store or decide anything; it knows what `quarry-proto` says.
@@ -33,6 +33,7 @@ mod error;
 pub mod frames;
 mod hedge;
 mod info;
+pub mod leader;
 mod masters;
 mod metadata;
 mod namespace;

@@ -212,7 +212,14 @@ impl Shared {
             ));
         }
         let whom = state.leader.as_deref().map_or("no leader is known".into(), |l| format!("the leader is {l}"));
-        let message = format!("this master does not lead the group: {whom}");
+        let doubt = self.group.in_doubt().map_or_else(String::new, |silence| {
+            format!(
+                ", but no majority of the masters has stood by one for {} s: see `quarry masters` and start those that do                  not run",
+                silence.as_secs()
+            )
+        });
+        // Clients are told of it also when in doubt: they may know no other way to one that leads again.
+        let message = format!("this master does not lead the group: {whom}{doubt}");
         Err(Fault { leader: state.leader, ..fault(ErrorCode::NotLeader, message) })
     }
 

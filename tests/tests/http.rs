@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use quarry_tests::{Cluster, Options, cli, data, process::Process, wait};
+use quarry_tests::{Cluster, Options, cli, cluster::Server, data, process::Process, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -97,4 +97,11 @@ fn of_three_masters_all_are_ready_and_one_is_the_leader() {
     is(&mut cluster, "/leader", &[true, false, false]);
     cluster.quarry(&["masters", "transfer-leader", "m2"]).ok();
     is(&mut cluster, "/leader", &[false, true, false]);
+    // Without a majority nobody is ready, whoever led last.
+    cluster.others.iter_mut().for_each(Server::kill);
+    let first = cluster.master.process();
+    wait::until("it to notice", PATIENCE, || match page(first, "/readyz") {
+        said if said.starts_with("HTTP/1.1 503") && said.contains("no majority") => Ok(()),
+        said => Err(said),
+    });
 }

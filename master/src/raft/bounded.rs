@@ -39,6 +39,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A read waits at most this long for a proof and for commands to be applied; less when its caller has less patience.
 const WITHIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A leader is in doubt when no majority has stood by it for so long. Proofs are asked for each second, and one that fails has
+/// failed a second later.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
+
 /// A proof is renewed so often also while nobody reads: when no leader answers any more it is too late for the first one.
 pub(super) const PROVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,6 +63,8 @@ pub(super) struct Bounded {
     /// Of whoever leads.
     proofs: Rounds<Proven>,
     last: LastProof,
+    /// When this member began to ask.
+    since: BootInstant,
 }
 
 /// The youngest proof.
@@ -95,7 +101,7 @@ impl Bounded {
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last }
+        Bounded { indexes, proofs, last, since: world.clock.boot() }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -178,6 +184,20 @@ impl Group {
         if self.leader().borrow().id.is_some() && self.voters().len() > 1 {
             self.bounded().proofs.begin();
         }
+    }
+
+    /// For how long no leader has proven that a majority follows it, when that is so long that probably none does.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<Duration> {
+        let (bounded, now) = (self.bounded(), self.clock().boot());
+        let silence = bounded.last().map_or_else(|| now.since(bounded.since), |proof| proof.age(now.0));
+        (silence > DOUBT_AFTER && self.voters().len() > 1).then_some(silence)
+    }
+
+    /// Who leads; nobody when that is in doubt.
+    #[must_use]
+    pub fn followed(&self) -> Option<NodeId> {
+        self.leader().borrow().id.filter(|_| self.in_doubt().is_none())
     }
 
     /// The state, with everything that was acknowledged before this call (linearizable, by read index). Calls that wait

@@ -13,6 +13,7 @@
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
 //! | `gate` | taking no part after a start before others have said what they know of this log |
+//! | `superseded` | ending a member of a history that a forced recovery or a restored backup has ended |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
@@ -36,6 +37,7 @@ mod parties;
 mod room;
 mod rounds;
 mod serve;
+mod superseded;
 mod types;
 mod watching;
 mod wire;

@@ -204,6 +204,7 @@ fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatu
     let ready = soft.repairing.ready;
     notices.extend(soft.repairing.brake(&soft.servers, now).map(|why| format!("repair holds: {why}")));
     notices.extend(too_few_servers(soft, servers, now));
+    notices.extend(soft.servers.refusals(now).map(str::to_owned));
     if servers.is_empty() {
         notices.push("no chunkserver has registered yet: nothing can be stored".into());
     }

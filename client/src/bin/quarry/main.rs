@@ -3,6 +3,7 @@
 //! A file per verb; [`args`] is the command line, [`output`] the only place that prints, [`error`] the exit codes,
 //! [`local_fs`] the files of this machine, [`local`] a cluster of processes on it. What a cluster does is in the library.
 
+mod admin;
 mod append;
 mod args;
 mod cat;
@@ -156,6 +157,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Rebalance(args) => rebalance::run(context, args).await,
         Verb::Watch(args) => watch::run(context, args).await,
         Verb::Metadata(verb) => metadata::run(context, verb).await,
+        Verb::Admin(verb) => admin::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,
     }

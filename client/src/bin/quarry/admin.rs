@@ -40,7 +40,7 @@ async fn export(context: &Context, file: &Path, overwrite: bool) -> Outcome {
         return Err(CliError::local(format!("{} servers are more than the format has places for", servers.len())));
     }
     let places: Places = servers.iter().map(|server| server.server.clone()).zip(0..).collect();
-    let head = head(&client, &status, &servers).await?;
+    let head = head(client, &status, &servers).await?;
     target.write(format!("{head},\n \"chunks\": [\n").into()).await?;
     let (mut count, mut after) = (0u64, 0);
     loop {

@@ -138,7 +138,8 @@ async fn play_source(all: &Cluster, data: Vec<u8>, gives: usize) -> (v1::Member,
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok(stream) = listener.accept().await {
-            let Ok(Conn { mut reader, mut writer, .. }) = frames::accept(stream, Some(cluster()), server, None).await else {
+            let Ok(Conn { mut reader, mut writer, .. }) = frames::accept(stream, Some(cluster()), server, None).await
+            else {
                 continue;
             };
             let mut left = gives;

@@ -21,7 +21,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use quarry_env::{Instant, World, clock::timeout, local::{BoxLocalStream, LocalStream}};
+use quarry_env::{
+    Instant, World,
+    clock::timeout,
+    local::{BoxLocalStream, LocalStream},
+};
 use quarry_proto::v1;
 use quarry_types::{Crc32, ServerId, limits::BLOCK_BYTES};
 use tokio::sync::Semaphore;

@@ -308,7 +308,7 @@ mod tests {
         let mut bytes = BytesMut::new();
         encode(&Frame::from(file.clone()), 0, &mut bytes).unwrap();
         let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(text, "GOLDEN", "yesterday's bytes");
+        assert_eq!(text, "5152594601120d0000000000829cd8ec088040120801000000ffffffff", "yesterday's bytes");
         assert_eq!(decode_message(&bytes), Ok(Frame::LocalFile(file)));
         for cut in 0..bytes.len() {
             assert!(decode_message(&bytes[..cut]).is_err(), "cut at {cut}");

@@ -177,7 +177,8 @@ fn a_server_that_is_killed_does_not_break_a_read_under_way() {
     reading.locally("/f", &bytes);
     let holder = cluster.placed("/f").concat().into_iter().next().expect("it has one replica");
     let mut file = reading.open("/f");
-    let mut all = reading.runtime.block_on(file.next_bytes()).expect("it can be read").expect("it is not empty").to_vec();
+    let mut all =
+        reading.runtime.block_on(file.next_bytes()).expect("it can be read").expect("it is not empty").to_vec();
     cluster.servers[holder].kill();
     while let Some(part) = reading.runtime.block_on(file.next_bytes()).expect("it goes on without its server") {
         all.extend_from_slice(&part);

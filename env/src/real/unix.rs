@@ -16,11 +16,14 @@ use rustix::{
     cmsg_space,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind as bind_to,
+        SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to,
         connect as connect_to, listen, recvmsg, sendmsg, socket_with,
     },
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::Interest,
+    net::{UnixListener, UnixStream},
+};
 
 use crate::{
     DiskFile,
@@ -33,10 +36,11 @@ const BACKLOG: i32 = 64;
 /// Whoever reaches the name may connect: who that is the directories above say.
 const MODE: u32 = 0o666;
 
-struct Conn(AsyncFd<OwnedFd>);
+/// tokio and std know one kind of Unix socket, and only move their descriptors: these are of the other kind.
+struct Conn(UnixStream);
 
 struct Bound {
-    socket: AsyncFd<OwnedFd>,
+    socket: UnixListener,
     path: PathBuf,
     /// Device and inode of the name.
     name: (u64, u64),
@@ -50,7 +54,7 @@ fn new_socket() -> io::Result<OwnedFd> {
 pub(super) fn connect(path: &Path) -> io::Result<BoxLocalStream> {
     let socket = new_socket()?;
     connect_to(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(Box::new(Conn(AsyncFd::new(socket)?)))
+    Ok(Box::new(Conn(UnixStream::from_std(socket.into())?)))
 }
 
 pub(super) fn bind(path: &Path) -> io::Result<BoxLocalListener> {
@@ -58,10 +62,10 @@ pub(super) fn bind(path: &Path) -> io::Result<BoxLocalListener> {
     let socket = new_socket()?;
     bind_to(&socket, &SocketAddrUnix::new(path)?)?;
     let found = fs::symlink_metadata(path)?;
-    let bound = Bound { socket: AsyncFd::new(socket)?, path: path.to_owned(), name: (found.dev(), found.ino()) };
+    let name = (found.dev(), found.ino());
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    listen(&bound.socket, BACKLOG)?;
-    Ok(Box::new(bound))
+    listen(&socket, BACKLOG)?;
+    Ok(Box::new(Bound { socket: UnixListener::from_std(socket.into())?, path: path.to_owned(), name }))
 }
 
 /// Removes the socket of a process that is gone.
@@ -94,9 +98,8 @@ impl Drop for Bound {
 impl LocalListener for Bound {
     fn accept(&self) -> BoxFuture<'_, io::Result<BoxLocalStream>> {
         Box::pin(async move {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let accepted = self.socket.async_io(Interest::READABLE, |socket| Ok(accept_with(socket, flags)?)).await?;
-            Ok(Box::new(Conn(AsyncFd::new(accepted)?)) as BoxLocalStream)
+            let (accepted, _) = self.socket.accept().await?;
+            Ok(Box::new(Conn(accepted)) as BoxLocalStream)
         })
     }
 }
@@ -109,7 +112,7 @@ impl LocalStream for Conn {
                 None => None,
             };
             self.0
-                .async_io(Interest::WRITABLE, |socket| {
+                .async_io(Interest::WRITABLE, || {
                     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
                     let mut control = SendAncillaryBuffer::new(&mut space);
                     let descriptors = descriptor.as_slice();
@@ -117,7 +120,7 @@ impl LocalStream for Conn {
                         return Err(io::ErrorKind::InvalidInput.into());
                     }
                     // A message is sent whole or not at all.
-                    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+                    sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
                     Ok(())
                 })
                 .await
@@ -127,8 +130,7 @@ impl LocalStream for Conn {
     fn receive(&self, limit: usize) -> BoxFuture<'_, io::Result<Option<LocalMessage>>> {
         Box::pin(async move {
             let mut bytes = vec![0; limit];
-            let (length, file) =
-                self.0.async_io(Interest::READABLE, |socket| receive(socket, &mut bytes)).await?;
+            let (length, file) = self.0.async_io(Interest::READABLE, || receive(&self.0, &mut bytes)).await?;
             bytes.truncate(length);
             let file = file.map(checked).transpose()?;
             Ok((length > 0).then_some(LocalMessage { bytes, file }))

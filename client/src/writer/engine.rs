@@ -1,8 +1,6 @@
 //! The task that writes one file: it takes bytes from the handle, sends them, and when a chunk breaks has it sealed
 //! where it stands and goes on in a new one.
 
-mod ending;
-
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -14,8 +12,6 @@ use quarry_env::{Clock, Instant};
 use quarry_proto::v1;
 use quarry_types::{Crc32, ErrorCode, ServerId, limits::WINDOW_BYTES};
 use tokio::sync::{mpsc, oneshot};
-
-use ending::Ending;
 
 use super::{
     Counters, Finished,
@@ -49,8 +45,6 @@ pub(super) struct Target {
     pub(super) inode: u64,
     pub(super) lease: HeldLease,
     pub(super) wanted: u32,
-    /// It shows only when it is complete, and may have several open chunks.
-    pub(super) atomic: bool,
 }
 
 pub(super) struct Engine {
@@ -61,8 +55,6 @@ pub(super) struct Engine {
     /// Of everything accepted, computed as it came in.
     crc: Crc32,
     pipeline: Option<Pipeline>,
-    /// The chunk before that one, if it has not ended yet.
-    ending: Option<Ending>,
     /// Sealed by this writer, in file order.
     chunks: Vec<v1::ChunkRef>,
     /// Sealed by the master on fewer replicas than wanted: the next flush asks whether they are enough.
@@ -102,7 +94,6 @@ impl Engine {
             window: Window::new(at),
             crc: base.1,
             pipeline: None,
-            ending: None,
             chunks: Vec::new(),
             weak: Vec::new(),
             seals: Vec::new(),
@@ -196,7 +187,7 @@ impl Engine {
     /// Sends the next packet, in the current chunk or a new one.
     async fn send_one(&mut self) -> Result<(), ClientError> {
         if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.room() == 0) {
-            return self.end_full().await;
+            return self.seal_current().await;
         }
         if self.pipeline.is_none() {
             return self.open_chunk().await;
@@ -291,13 +282,11 @@ impl Engine {
         loop {
             if self.window.unsent() > 0 {
                 self.send_one().await?;
-                continue;
-            }
-            self.settle_ending().await?;
-            if self.pipeline.is_none() {
+            } else if self.pipeline.is_some() {
+                self.seal_current().await?;
+            } else {
                 return Ok(());
             }
-            self.seal_current().await?;
         }
     }
 
@@ -313,14 +302,10 @@ impl Engine {
     }
 
     async fn sync_members(&mut self) -> Result<(), ClientError> {
-        loop {
+        while self.durable < self.window.end() {
             if self.window.unsent() > 0 {
                 self.send_one().await?;
                 continue;
-            }
-            self.settle_ending().await?;
-            if self.durable >= self.window.end() {
-                return Ok(());
             }
             let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
             let flushed = pipeline.flush().await;
@@ -330,6 +315,7 @@ impl Engine {
                 Err(broken) => self.seal_broken(broken).await?,
             }
         }
+        Ok(())
     }
 
     async fn seal_broken(&mut self, broken: Broken) -> Result<(), ClientError> {
@@ -340,23 +326,6 @@ impl Engine {
 
     /// Has the master seal a chunk that broke, and takes up writing where it ends.
     async fn continue_after(&mut self, permit: Permit, sums: &Sums, broken: Broken) -> Result<(), ClientError> {
-        self.settle_ending().await?;
-        self.note_broken(&permit, broken)?;
-        let sealed = self.seal_at_master(permit.chunk, false).await?;
-        let before = self.window.start();
-        self.go_on_from(&permit, sums, &sealed)?;
-        if self.window.retained() == 0 {
-            // Nothing waits to move on, so nothing counts as not moving, however long the writer is idle now.
-            (self.failing_since, self.backoff) = (None, Backoff::default());
-        } else if self.window.start() == before {
-            let pause = self.backoff.pause(self.shared.world.random.next_u64());
-            self.shared.world.clock.sleep(pause).await;
-        }
-        Ok(())
-    }
-
-    /// Notes that a chunk broke, and who is to blame; an error when that has been going on for too long.
-    fn note_broken(&mut self, permit: &Permit, broken: Broken) -> Result<(), ClientError> {
         let now = self.shared.world.clock.now();
         let Broken { error, culprit } = broken;
         tracing::warn!(
@@ -374,6 +343,16 @@ impl Engine {
         if now.since(*self.failing_since.get_or_insert(now)) >= patience {
             let message = format!("nothing moved for {patience:?}; the last failure was: {}", error.message);
             return Err(ClientError::new(error.code, self.doing(), message));
+        }
+        let sealed = self.seal_at_master(permit.chunk, false).await?;
+        let before = self.window.start();
+        self.go_on_from(&permit, sums, &sealed)?;
+        if self.window.retained() == 0 {
+            // Nothing waits to move on, so nothing counts as not moving, however long the writer is idle now.
+            (self.failing_since, self.backoff) = (None, Backoff::default());
+        } else if self.window.start() == before {
+            let pause = self.backoff.pause(self.shared.world.random.next_u64());
+            self.shared.world.clock.sleep(pause).await;
         }
         Ok(())
     }
@@ -484,7 +463,7 @@ impl Engine {
     /// Gives the file up.
     pub(super) async fn abort(&mut self) -> Result<(), ClientError> {
         self.inbox.close();
-        (self.pipeline, self.ending) = (None, None);
+        self.pipeline = None;
         let doing = format!("giving up {}", self.target.path);
         let (inode, lease) = (self.target.inode, self.target.lease.lease);
         let make = |op| v1::AbortRequest { op: Some(op), inode, lease };

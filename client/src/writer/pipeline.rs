@@ -121,11 +121,6 @@ impl Sums {
         }
     }
 
-    /// Length and CRC of everything sent.
-    pub(super) fn whole(&self) -> (u64, Crc32) {
-        (self.sent, self.crc)
-    }
-
     /// The longest prefix not beyond `length` whose CRC is known, with that CRC.
     pub(super) fn known_prefix(&self, length: u64) -> (u64, Crc32) {
         let mark = self.marks.iter().rev().find(|(end, _)| *end <= length);

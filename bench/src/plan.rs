@@ -25,7 +25,7 @@ pub const GROUPS: [Group; 5] = [Group::Data, Group::Metadata, Group::Repair, Gro
 /// `quarry-bench run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Smaller files, fewer of them, fewer runs: about ten minutes
+    /// Smaller files, fewer of them, fewer runs
     #[arg(long)]
     pub quick: bool,
     /// Measure MooseFS and SeaweedFS, too, where they are installed

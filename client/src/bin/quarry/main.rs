@@ -5,6 +5,7 @@
 
 mod append;
 mod args;
+mod bench;
 mod cat;
 mod checksum;
 mod chunks;
@@ -155,6 +156,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
         Verb::Watch(args) => watch::run(context, args).await,
+        Verb::Bench(args) => bench::run(context, args).await,
         Verb::Metadata(verb) => metadata::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,

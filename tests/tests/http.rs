@@ -1,31 +1,17 @@
 //! What the servers show over HTTP: metrics, and whether they can do their work.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
+use std::time::Duration;
+
+use quarry_tests::{
+    Cluster, Options, cli,
+    cluster::Server,
+    data,
+    pages::{metric, page},
+    process::Process,
+    wait,
 };
 
-use quarry_tests::{Cluster, Options, cli, cluster::Server, data, process::Process, wait};
-
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A page: its status line and headers, and its body.
-fn page(process: &Process, path: &str) -> String {
-    let address = process.http.as_deref().expect("it serves HTTP");
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers with text");
-    answer
-}
-
-/// The value of a metric, named as it stands on the page.
-fn metric(process: &Process, name: &str) -> Option<f64> {
-    let page = page(process, "/metrics");
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
 
 fn wait_metric(process: &Process, name: &str, good: impl Fn(f64) -> bool) {
     wait::until(name, PATIENCE, || match metric(process, name) {

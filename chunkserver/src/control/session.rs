@@ -192,7 +192,7 @@ impl Session {
             quarantined: counts.quarantined,
             cpu_percent: context.traffic.cpu_percent.load(Ordering::Relaxed),
             latency_us: context.traffic.latency_us(context.world.clock.now()),
-            read_bytes: context.traffic.reads.bytes(),
+            read_bytes: context.traffic.read_bytes(),
             written_bytes: context.traffic.writes.bytes(),
             scrubbed_bytes: scrub.scrubbed_bytes,
             oldest_verified_ms: scrub.oldest_verified_ms,

@@ -1,5 +1,6 @@
 //! The command line: what clap parses, with the texts of `--help`.
 
+mod bench;
 mod operate;
 mod values;
 mod watch;
@@ -12,6 +13,8 @@ use quarry_types::limits::{MASTER_PORT, REPLICAS_MAX};
 use crate::error::{CliError, EXIT_CODES, Outcome};
 
 use values::{duration, host_port, setting, signal};
+
+pub use bench::{Bench, Case};
 
 pub use watch::{From, Watch};
 
@@ -153,6 +156,11 @@ pub enum Verb {
     /// Files and directories at REMOTE, below it, or above it; and of the cluster chunkservers (registered, drained, dead, back),
     /// settings and leaders. Goes on by itself when another master leads; nothing is left out or printed twice.
     Watch(Watch),
+    /// Measure how fast this cluster is, from here
+    ///
+    /// Works in a new directory, which is removed at the end with all that was in it, also when interrupted.
+    /// Rates, latencies, and the processor time of this process and of --processes.
+    Bench(Bench),
     /// Back up the masters' metadata, compare it with what chunkservers have, and let deletions go after a restore
     #[command(subcommand)]
     Metadata(Metadata),

@@ -6,6 +6,7 @@
 mod admin;
 mod append;
 mod args;
+mod bench;
 mod cat;
 mod checksum;
 mod chunks;
@@ -156,6 +157,7 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
         Verb::Watch(args) => watch::run(context, args).await,
+        Verb::Bench(args) => bench::run(context, args).await,
         Verb::Metadata(verb) => metadata::run(context, verb).await,
         Verb::Admin(verb) => admin::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,

@@ -230,6 +230,7 @@ impl One {
             durability: v1::Durability::Sealed.into(),
             build: "quarry-bench".into(),
             protocol_version: PROTOCOL_VERSION,
+            follows: None,
         }
     }
 

@@ -6,11 +6,12 @@ use futures::StreamExt as _;
 use quarry_env::Instant;
 use quarry_master_core::{
     command::{Kind, RaiseIds, TrustServer},
-    query::{self, ChunkRecord},
+    query::{self, ChunkRecord, ChunkView},
+    reply::{RegisteredServer, Reply},
     rows::{ChunkState, Hold},
     settings::ORPHAN_GRACE,
 };
-use quarry_types::{Advice, ChunkId, Receipt, ServerId};
+use quarry_types::{Advice, ChunkId, Receipt, ReplicaState, ServerId};
 
 use crate::{
     commit::{self, Sealed},
@@ -26,6 +27,8 @@ const STEP: usize = 1024;
 /// Seals in one command, and the bytes behind them that a server may have to read for it.
 const SEALS_PER_COMMAND: usize = 128;
 const BYTES_PER_COMMAND: u64 = 512 << 20;
+/// Open chunks looked at in one go.
+const OPEN_PAGE: usize = 1024;
 /// Servers talked to at the same time.
 const SERVERS_AT_ONCE: usize = 64;
 
@@ -264,15 +267,47 @@ async fn settle_doubt(shared: &Shared, leading: &Leading, server: ServerId) -> R
         soft.servers.get(server).filter(|_| settled).map(|s| s.start_counter)
     };
     let Some(start_counter) = start_counter else { return Ok(()) };
-    shared.propose(Kind::TrustServer(TrustServer { server, start_counter })).await?;
-    leading.soft().locations.trust(server);
-    tracing::info!(%server, "everything on the old image was verified: the server counts again");
+    if may_shorten(shared, leading, server).await? {
+        return Ok(());
+    }
+    let trusts = Kind::TrustServer(TrustServer { server, start_counter });
+    let Reply::Server(RegisteredServer { old_image: false }) = shared.propose(trusts).await? else { return Ok(()) };
+    let mut soft = leading.soft();
+    // It may have started again meanwhile, from another image.
+    if soft.servers.get(server).is_some_and(|now| now.start_counter == start_counter) {
+        soft.locations.trust(server);
+        tracing::info!(%server, "everything on the old image was verified: the server counts again");
+    }
     Ok(())
+}
+
+/// Whether what the server says of the end of an open chunk must not count yet.
+async fn may_shorten(shared: &Shared, leading: &Leading, server: ServerId) -> Result<bool, Fault> {
+    let mut after = None;
+    loop {
+        let page = shared.peek(move |tables| Ok(query::open_chunks(tables, after, OPEN_PAGE)?)).await?;
+        if is_older_than_one(&leading.soft(), server, &page) {
+            return Ok(true);
+        }
+        match page.last() {
+            Some(last) if page.len() == OPEN_PAGE => after = Some(last.id),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Whether the server may have written one of these open chunks before its disk became an old image. It would call the chunk
+/// shorter than what it acknowledged, or unknown, and the seal would cut what was flushed (S1). Those that are open on it came
+/// after the image: a start fences what it finds.
+fn is_older_than_one(soft: &Soft, server: ServerId, open: &[ChunkView]) -> bool {
+    let is_written =
+        |chunk| soft.locations.replica(server, chunk).is_some_and(|replica| replica.state == ReplicaState::Open);
+    open.iter().any(|chunk| chunk.record.members.contains(&server) && !is_written(chunk.id))
 }
 
 #[cfg(test)]
 mod tests {
-    use quarry_types::Crc32;
+    use quarry_types::{Crc32, InodeId};
 
     use super::*;
 
@@ -292,6 +327,35 @@ mod tests {
         assert_eq!(step(0), (1, vec![]));
         assert_eq!(step(59), (0, vec![]), "nothing is compared over and over");
         assert_eq!(step(60), (1, vec![chunk]));
+    }
+
+    #[test]
+    fn s11_an_old_image_stays_in_doubt_while_a_chunk_is_open_that_may_be_older() {
+        let [server, other] = [1, 2].map(ServerId::from_random);
+        let open = |n: u64, members: &[ServerId]| ChunkView {
+            id: ChunkId(n),
+            record: ChunkRecord {
+                inode: InodeId(2),
+                offset: 0,
+                state: ChunkState::Open,
+                length: 0,
+                crc: Crc32::EMPTY,
+                limit: 1000,
+                wanted: 2,
+                members: members.to_vec(),
+                holders: Vec::new(),
+            },
+        };
+        let mut soft = Soft::new(quarry_types::ClusterKey::new([7; 32]));
+        soft.locations.registered(server, true);
+        let held = |state| Replica { state, length: 10, crc: Crc32(7) };
+        let on_it = [(ChunkId(5), held(ReplicaState::Fenced)), (ChunkId(7), held(ReplicaState::Open))];
+        soft.locations.full_report(server, 1, on_it.into());
+        let is_older = |open: &[ChunkView]| is_older_than_one(&soft, server, open);
+        assert!(is_older(&[open(4, &[other]), open(5, &[other, server])]), "it was cut short by the image");
+        assert!(is_older(&[open(6, &[server])]), "it is not in the image");
+        assert!(!is_older(&[open(4, &[other]), open(7, &[server, other])]), "it began after the image");
+        assert!(!is_older(&[]));
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! Processor time and memory of processes, as /proc tells them.
-#![expect(clippy::disallowed_methods, reason = "/proc is about this machine, not about the cluster")]
 
 use std::{fs, time::Duration};
 

@@ -126,6 +126,7 @@ impl Masters {
         let start = self.world.clock.now();
         let mut backoff = Backoff::default();
         let (mut sends, mut hints) = (0, 0);
+        let mut said = None;
         loop {
             let left = deadline.saturating_sub(self.world.clock.now().since(start));
             let target = self.target();
@@ -147,8 +148,10 @@ impl Masters {
             let pause = if follow { Duration::ZERO } else { backoff.pause(self.world.random.next_u64()) };
             // What a master answered says more than an attempt that cannot end in time.
             let least = if answered { ATTEMPT_LEAST } else { Duration::ZERO };
+            // What a master said tells more than that another one cannot be reached.
+            said = Some(error.clone()).filter(|_| answered).or(said);
             if self.world.clock.now().plus(pause).plus(least) >= start.plus(deadline) {
-                return Err(CallFailed { error: gave_up(doing, deadline, error), sends });
+                return Err(CallFailed { error: gave_up(doing, deadline, said.unwrap_or(error)), sends });
             }
             if !pause.is_zero() {
                 self.world.clock.sleep(pause).await;

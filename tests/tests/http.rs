@@ -83,11 +83,18 @@ fn of_three_masters_all_are_ready_and_one_is_the_leader() {
     is(&mut cluster, "/leader", &[true, false, false]);
     cluster.quarry(&["masters", "transfer-leader", "m2"]).ok();
     is(&mut cluster, "/leader", &[false, true, false]);
+    // One that is no member any more is not sent requests.
+    cluster.quarry(&["masters", "remove", "m3"]).ok();
+    let removed = cluster.others[1].process();
+    wait::until("it to notice", PATIENCE, || match page(removed, "/readyz") {
+        said if said.starts_with("HTTP/1.1 503") && said.contains("in this group no more") => Ok(()),
+        said => Err(said),
+    });
     // Without a majority nobody is ready, whoever led last.
     cluster.others.iter_mut().for_each(Server::kill);
     let first = cluster.master.process();
     wait::until("it to notice", PATIENCE, || match page(first, "/readyz") {
-        said if said.starts_with("HTTP/1.1 503") && said.contains("no majority") => Ok(()),
+        said if said.starts_with("HTTP/1.1 503") && said.contains("a majority of the masters") => Ok(()),
         said => Err(said),
     });
 }

@@ -63,9 +63,14 @@ pub(super) struct Bounded {
     /// Of whoever leads.
     proofs: Rounds<Proven>,
     last: LastProof,
+    /// Why there is no younger one.
+    failed: LastFailure,
     /// When this member began to ask.
     since: BootInstant,
 }
+
+/// What the last attempt to have a proof said when it failed.
+type LastFailure = Arc<Mutex<Option<String>>>;
 
 /// The youngest proof.
 type LastProof = Arc<Mutex<Option<Proof>>>;
@@ -92,16 +97,19 @@ impl Bounded {
         let asking =
             Asking { world: world.clone(), leader, peer: AsyncMutex::new(None), indexes: indexes.clone(), peers };
         let (asking, kept) = (Arc::new(asking), Arc::clone(&last));
+        let failed = LastFailure::default();
+        let noted = Arc::clone(&failed);
         let proofs = Rounds::new(move || {
-            let (asking, last) = (Arc::clone(&asking), Arc::clone(&kept));
+            let (asking, last, failed) = (Arc::clone(&asking), Arc::clone(&kept), Arc::clone(&noted));
             async move {
-                let proof = asking.prove().await?;
-                remember(&last, proof);
-                Ok(proof)
+                let proven = asking.prove().await;
+                let why = proven.as_ref().err().map(ToString::to_string);
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                proven.inspect(|proof| remember(&last, *proof))
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last, since: world.clock.boot() }
+        Bounded { indexes, proofs, last, failed, since: world.clock.boot() }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -181,17 +189,26 @@ impl Group {
     /// Has a young proof at hand soon, for reads that may come when nobody leads any more. One that is alone leads, or does
     /// not run.
     pub(super) fn prove(&self) {
-        if self.leader().borrow().id.is_some() && self.voters().len() > 1 {
+        if self.leader().borrow().id.is_some() && !self.votes_alone() {
             self.bounded().proofs.begin();
         }
     }
 
-    /// For how long no leader has proven that a majority follows it, when that is so long that probably none does.
+    /// No leader has proven for so long that a majority follows it that probably none does, or not for this member: why the last
+    /// attempt failed, in parentheses, or nothing.
     #[must_use]
-    pub fn in_doubt(&self) -> Option<Duration> {
+    pub fn in_doubt(&self) -> Option<String> {
         let (bounded, now) = (self.bounded(), self.clock().boot());
         let silence = bounded.last().map_or_else(|| now.since(bounded.since), |proof| proof.age(now.0));
-        (silence > DOUBT_AFTER && self.voters().len() > 1).then_some(silence)
+        if silence <= DOUBT_AFTER || self.votes_alone() {
+            return None;
+        }
+        let failed = bounded.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(failed.as_ref().map_or_else(String::new, |why| format!(" ({why})")))
+    }
+
+    fn votes_alone(&self) -> bool {
+        self.voters().iter().eq([&self.parties().me()])
     }
 
     /// Who leads; nobody when that is in doubt.
@@ -312,6 +329,10 @@ impl Group {
     /// it led then.
     pub(super) async fn confirm(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (_, asked) = self.parties().open::<v1::ConfirmRequest>(signed)?;
+        if watching::address(self.raft(), NodeId(asked.from)).is_none() {
+            let why = format!("master m{} is in this group no more; stop it", asked.from);
+            return Err(WireError::new(ErrorCode::Conflict, why));
+        }
         let found = timeout(self.clock(), READ_TIMEOUT, self.bounded().indexes.answer(Begun::FromNow)).await;
         let found = found.map_err(|late| unavailable(&late.to_string()))?.ok_or_else(stopping)??;
         Ok(self.parties().sign(&v1::ConfirmReply { parties: Some(self.parties().answer(&asked)), index: found.index }))

@@ -43,7 +43,7 @@ impl Superseded {
 fn judge(own: u64, asked: &Node, said: &Introduced) -> Option<String> {
     (own > 0 && said.lineage > own).then(|| {
         format!(
-            "the history of this group of masters has ended: master m{} at {} is of lineage {}, which a forced recovery or a \
+            "the history of this group of masters has ended: master {} at {} is of lineage {}, which a forced recovery or a \
              restored backup began, and this one is of lineage {own}. {REPLACE}",
             said.id, asked.address, said.lineage
         )

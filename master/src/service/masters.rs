@@ -126,7 +126,12 @@ impl Service {
             let why = format!("{address} is where a master listens; name the address at which the others reach it");
             return Err(fault(ErrorCode::InvalidArgument, why));
         }
-        let who = group.introduced(&address).await?;
+        let who = group.introduced(&address).await.map_err(|error| {
+            // Nothing is to be had from another master or by trying again.
+            let why =
+                format!("no master of this cluster answers at {address} ({}): start it there first", error.message);
+            fault(ErrorCode::NotFound, why)
+        })?;
         let level = self.feature_level().await?;
         if !who.features.is_some_and(|known| known.knows(level)) {
             let known = who.features.map_or("none".to_owned(), |known| known.to_string());
@@ -205,6 +210,9 @@ impl Service {
         let status = group.status();
         if member(&status, id).is_err() {
             return Ok(self.described(id).await);
+        }
+        if status.len() == 1 {
+            return Err(fault(ErrorCode::Conflict, format!("master {id} is the only one: without it nothing goes on")));
         }
         if id == self.shared.node {
             let why = format!("master {id} leads; hand the leadership over first, with `quarry masters step-down`");

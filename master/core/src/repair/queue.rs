@@ -290,7 +290,7 @@ impl Queue {
     /// way. A round is told by [`Queue::round_begins`], [`Queue::round_reaches`] and [`Queue::round_ends`].
     #[must_use]
     pub fn next_round(&self) -> Option<Duration> {
-        self.left_out.next_round(self.room() >= self.rows_max / 4)
+        self.left_out.next_round(self.room() > self.rows_max / 4)
     }
 
     /// All chunks are looked at from here on, in the order of their ids. One that was under way has come to nothing.

@@ -65,6 +65,8 @@ pub(super) struct Bounded {
     last: LastProof,
     /// Why there is no younger one.
     failed: LastFailure,
+    /// Of those who wait for a command to be applied before they read.
+    turn: AsyncMutex<()>,
     /// When this member began to ask.
     since: BootInstant,
 }
@@ -109,7 +111,7 @@ impl Bounded {
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last, failed, since: world.clock.boot() }
+        Bounded { indexes, proofs, last, failed, turn: AsyncMutex::new(()), since: world.clock.boot() }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -226,6 +228,9 @@ impl Group {
         let ready = async {
             let found = self.bounded().indexes.answer(Begun::FromNow).await.ok_or_else(stopping)??;
             if found.applied < Some(found.index) {
+                // One after the other: openraft wakes those who wait in an order that chance decides, and what follows from a
+                // read would then differ between two runs of one seed.
+                let _turn = self.bounded().turn.lock().await;
                 self.applied_up_to(found.index).await?;
             }
             Ok(self.view())

@@ -3,6 +3,8 @@
 //! | variable | means | default |
 //! |---|---|---|
 //! | `QUARRY_MANY_FILES` | how many files there are; a tenth of them in one directory | 200,000 |
+//!
+//! With 10,000,000 it takes longer than a test may unless it is run with `--profile long`.
 
 use std::{
     io::{BufRead, BufReader},

@@ -36,7 +36,7 @@ const ATTEMPTS_WAITED_FOR: u32 = 2;
 const FAILED_MAX: usize = 4;
 /// Chunks whose time has come that are looked at again in one go; the others follow at the next look.
 const WAKE_MAX: usize = 2048;
-/// Rows of the ledger: about 130 MiB of them. Copies of so many chunks take a cluster long enough to look at all chunks again
+/// Rows of the ledger: about 100 MiB of them. Copies of so many chunks take a cluster long enough to look at all chunks again
 /// meanwhile.
 pub const ROWS_MAX: usize = 1 << 17;
 

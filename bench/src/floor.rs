@@ -1,6 +1,6 @@
 //! What the machine can do: the same work without Quarry, in a process of its own, so that its processor time is its own.
 //!
-//! `quarry-bench floor NAME` prints one [`Measured`](crate::measured::Measured) as JSON.
+//! `quarry-bench floor NAME` prints one [`Measured`] as JSON.
 
 mod echo;
 mod kv;

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::Path};
 use bytes::Bytes;
 use quarry_client::Client;
 use quarry_proto::v1::{ChunkserverStatus, ExportedChunk, StatusReply};
-use quarry_types::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::{
@@ -28,10 +27,7 @@ type Places = BTreeMap<Bytes, u16>;
 
 /// Writes the state in the form that `quarry_sim::state` describes, version 1.
 async fn export(context: &Context, file: &Path, overwrite: bool) -> Outcome {
-    if !overwrite && local_fs::look(file)?.is_some() {
-        let message = format!("local {} is there already; name another file, or add --overwrite", file.display());
-        return Err(CliError::new(ErrorCode::AlreadyExists, message));
-    }
+    local_fs::may_be_made(file, overwrite)?;
     let mut target = Target::create_part(&context.world, file)?;
     let client = context.client().await?;
     let status = client.status().await?;

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quarry_env::World;
+use quarry_types::ErrorCode;
 
 use crate::error::{CliError, Outcome};
 
@@ -54,6 +55,15 @@ pub fn look(path: &Path) -> Outcome<Option<LocalKind>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CliError::file("look at", path, &error)),
     }
+}
+
+/// Refuses a path where something is already, unless that is to be replaced.
+pub fn may_be_made(path: &Path, overwrite: bool) -> Outcome {
+    if overwrite || look(path)?.is_none() {
+        return Ok(());
+    }
+    let message = format!("local {} is there already; name another file, or add --overwrite", path.display());
+    Err(CliError::new(ErrorCode::AlreadyExists, message))
 }
 
 /// The entries of a local directory with what they are (links not followed), in name order.
@@ -214,7 +224,7 @@ impl Source {
 /// The refusal of a directory where a file is needed.
 pub fn is_directory(path: &Path) -> CliError {
     CliError::new(
-        quarry_types::ErrorCode::IsADirectory,
+        ErrorCode::IsADirectory,
         format!("local {} is a directory; add -r to copy it with all below it", path.display()),
     )
 }

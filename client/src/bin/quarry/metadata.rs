@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{Metadata, MetadataVerify},
     context::Context,
-    error::{CliError, Outcome},
+    error::Outcome,
     human, info,
     local_fs::{self, Target},
     output::Out,
@@ -32,10 +32,7 @@ pub async fn run(context: &Context, verb: Metadata) -> Outcome {
 }
 
 async fn backup(context: &Context, file: &Path, overwrite: bool) -> Outcome {
-    if !overwrite && local_fs::look(file)?.is_some() {
-        let message = format!("local {} is there already; name another file, or add --overwrite", file.display());
-        return Err(CliError::new(ErrorCode::AlreadyExists, message));
-    }
+    local_fs::may_be_made(file, overwrite)?;
     let mut begun = 1;
     let (header, length) = loop {
         match fetch(context, file).await {

@@ -107,7 +107,10 @@ impl Watcher for OfServer {
         let (books, server) = (&self.0, self.1);
         for change in &batch.changes {
             match change {
-                Change::Delete(space, key) if space.0 == truth::REPLICAS => books.removed(server, truth::chunk_of(key)),
+                Change::Delete(space, key) if space.0 == truth::REPLICAS => {
+                    let buries = |change: &Change| matches!(change, Change::Put(space, of, _) if space.0 == truth::TOMBSTONES && of == key);
+                    books.removed(server, truth::chunk_of(key), batch.changes.iter().any(buries));
+                }
                 Change::Put(space, key, value) if space.0 == truth::REPLICAS => {
                     let record = ReplicaRecord::decode(value).expect("records decode");
                     books.recorded(server, truth::chunk_of(key), &record);
@@ -317,7 +320,12 @@ impl Books {
     }
 
     /// A chunkserver is about to remove a replica.
-    fn removed(&self, server: usize, chunk: ChunkId) {
+    fn removed(&self, server: usize, chunk: ChunkId, buried: bool) {
+        let number = |row: &Vec<u8>| row[..].try_into().ok().map(u64::from_le_bytes);
+        let rows = truth::index_rows(&self.servers[server].disk, truth::META, Kept::Written);
+        let watermark = ChunkId(rows.get(truth::WATERMARK).and_then(number).unwrap_or(0));
+        let unburied = s5::removal(chunk, buried, watermark).map(|why| format!("chunk {chunk}: {why}"));
+        self.judge(self.servers[server].name, unburied);
         let found = self.state().chunks.get(&chunk).cloned();
         let mut broken = s6::removal(found.as_ref().map(|chunk| chunk.life)).map(|why| format!("chunk {chunk}: {why}"));
         match &found {

@@ -258,7 +258,7 @@ impl Chaos<'_> {
         self.kill(self.mortal());
         self.cures.clear();
         for name in &self.names {
-            self.books.disturb(*name, self.sim.elapsed());
+            self.books.disturb(name, self.sim.elapsed());
         }
         for a in 0..self.names.len() {
             for b in a + 1..self.names.len() {

@@ -57,6 +57,13 @@ impl Together {
         (file, number)
     }
 
+    /// One client more has done its deeds; how many have.
+    fn ended(&self) -> usize {
+        let mut state = self.state();
+        state.ended += 1;
+        state.ended
+    }
+
     fn acknowledged(&self, file: usize, number: u32) {
         let mut state = self.state();
         let record = state.files.get_mut(&file).and_then(|records| records.get_mut(&number));
@@ -98,11 +105,7 @@ pub async fn append(client: Client, world: World, seed: u64, habits: Habits, sha
     }
     shared.idle.fetch_add(1, Ordering::Relaxed);
     until_healed(shared, &world).await;
-    let mut state = shared.together.state();
-    state.ended += 1;
-    let last = state.ended == habits.together;
-    drop(state);
-    if last {
+    if shared.together.ended() == habits.together {
         judge(&client, &world, habits, shared).await?;
     }
     client.close().await?;

@@ -34,6 +34,12 @@ pub fn leadership(before: Option<u64>, after: u64) -> Option<String> {
     Some(format!("S5: a server that followed epoch {before} follows the older epoch {after}"))
 }
 
+/// What is wrong with removing a replica. `buried`: the same step leaves a tombstone of its chunk; without one a late write of
+/// that chunk would be taken, unless it is below the watermark, which refuses in its place.
+pub fn removal(chunk: ChunkId, buried: bool, watermark: ChunkId) -> Option<String> {
+    (!buried && chunk >= watermark).then(|| "S5: a replica is removed and leaves no tombstone".into())
+}
+
 /// What is wrong with dropping the tombstones below a watermark. `open`: the first open chunk, or the next one to come.
 pub fn watermark(to: ChunkId, open: ChunkId) -> Option<String> {
     (to > open).then(|| format!("S5: tombstones below {to} are dropped, and chunk {open} may be open"))
@@ -56,6 +62,8 @@ mod tests {
         assert!(record(None, true, &open).is_some());
         assert_eq!(record(None, false, &open), None);
         assert!(leadership(Some(3), 2).is_some() && leadership(Some(3), 3).is_none() && leadership(None, 1).is_none());
+        assert!(removal(ChunkId(8), false, ChunkId(7)).is_some() && removal(ChunkId(8), true, ChunkId(7)).is_none());
+        assert_eq!(removal(ChunkId(6), false, ChunkId(7)), None);
         assert!(watermark(ChunkId(8), ChunkId(7)).is_some() && watermark(ChunkId(7), ChunkId(7)).is_none());
     }
 }

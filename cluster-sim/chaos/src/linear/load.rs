@@ -72,6 +72,13 @@ impl Names {
         state.histories.entry(group).or_default().push(record);
     }
 
+    /// One client more has done its deeds; how many have.
+    fn ended(&self) -> usize {
+        let mut state = self.state();
+        state.ended += 1;
+        state.ended
+    }
+
     fn new_value(&self) -> Bytes {
         Bytes::copy_from_slice(&self.values.fetch_add(1, Ordering::Relaxed).to_le_bytes())
     }
@@ -96,11 +103,7 @@ pub async fn play(client: Client, world: World, id: usize, seed: u64, habits: Ha
     }
     shared.idle.fetch_add(1, Ordering::Relaxed);
     until_healed(shared, &player.world).await;
-    let mut state = shared.names.state();
-    state.ended += 1;
-    let last = state.ended == habits.players;
-    drop(state);
-    if last {
+    if shared.names.ended() == habits.players {
         player.look().await?;
         shared.names_checked.store(true, Ordering::Relaxed);
     }

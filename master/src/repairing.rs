@@ -21,7 +21,7 @@ use quarry_master_core::{
     },
     rows::ChunkState,
 };
-use quarry_types::{ChunkId, ReplicaState, ServerId};
+use quarry_types::{ChunkId, ReplicaState, ServerId, planted};
 
 use drops::Drops;
 
@@ -265,6 +265,11 @@ pub fn facts(soft: &Soft, chunk: ChunkId, record: &ChunkRecord, now: Instant) ->
             || soft.servers.health(*server, now) == Health::Partitioned;
         if kept && soft.locations.number(*server).is_none() {
             holders.entry(*server).or_insert_with(|| holder(*server, Quality::Good, false));
+        }
+    }
+    if planted!("count-old-report") {
+        for server in &record.holders {
+            holders.entry(*server).or_insert_with(|| holder(*server, Quality::Good, true));
         }
     }
     let holders = holders.into_values().collect();

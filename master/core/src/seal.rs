@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quarry_types::{Crc32, Receipt, ServerId, limits::SEAL_WAIT};
+use quarry_types::{Crc32, Receipt, ServerId, limits::SEAL_WAIT, planted};
 
 pub use crate::command::Durability;
 
@@ -33,13 +33,15 @@ pub enum WaitReason {
     Disagreement,
 }
 
-/// Decides where a chunk ends. `receipts` were verified and tell what fenced members hold; `unreachable_for` is how
-/// long every member without a receipt has been dead.
+/// Decides where a chunk ends. `receipts` were verified and tell what fenced members hold; those of `doubted` are of an old
+/// image of their disk, and may lack even what was flushed (S11); `unreachable_for` is how long every member without a receipt
+/// has been dead.
 #[must_use]
 pub fn decide(
     durability: Durability,
     members: &[ServerId],
     receipts: &[Receipt],
+    doubted: &[ServerId],
     unreachable_for: Duration,
 ) -> SealDecision {
     let from_members: Vec<&Receipt> = receipts.iter().filter(|r| members.contains(&r.server)).collect();
@@ -48,21 +50,26 @@ pub fn decide(
     }
     // An ack needs every member, so each member that did not restart has every acknowledged byte: the least of them
     // is enough. A restarted one may have lost bytes that were never flushed, and must not shorten the chunk.
-    let mut preferred: Vec<&Receipt> = from_members.iter().copied().filter(|r| !r.restarted).collect();
+    let is_image = |r: &&Receipt| doubted.contains(&r.server);
+    let mut preferred: Vec<&Receipt> = from_members.iter().copied().filter(|r| !r.restarted && !is_image(r)).collect();
     if preferred.is_empty() {
+        let proven: Vec<&Receipt> = from_members.iter().copied().filter(|r| !is_image(r)).collect();
         let all_answered = members.iter().all(|m| from_members.iter().any(|r| r.server == *m));
         // Another member may hold what these lost. What was flushed is on all of them, so where durability is
-        // `sealed` the others get until they are dead: long enough for those who are just finding a new master.
+        // `sealed` the others get until they are dead: long enough for those who are just finding a new master. Of an old
+        // image not even that is sure.
         let given_up = match durability {
-            Durability::Sealed => !unreachable_for.is_zero(),
-            Durability::Buffered => unreachable_for >= SEAL_WAIT,
+            Durability::Sealed if !proven.is_empty() => !unreachable_for.is_zero(),
+            Durability::Sealed | Durability::Buffered => unreachable_for >= SEAL_WAIT,
         };
         if !all_answered && !given_up {
             return SealDecision::Wait(WaitReason::OnlyRestarted);
         }
-        preferred.clone_from(&from_members);
+        preferred = if proven.is_empty() { from_members.clone() } else { proven };
     }
-    let Some(shortest) = preferred.iter().min_by_key(|r| r.length) else {
+    let longest = || preferred.iter().max_by_key(|r| r.length);
+    let end = if planted!("seal-at-longest") { longest() } else { preferred.iter().min_by_key(|r| r.length) };
+    let Some(shortest) = end else {
         return SealDecision::Wait(WaitReason::NoReceipt);
     };
     let (length, crc) = (shortest.length, shortest.crc);
@@ -122,56 +129,80 @@ mod tests {
     #[test]
     fn the_least_length_of_those_that_answered_is_the_seal() {
         let receipts = [receipt(1, 30), receipt(2, 20), receipt(3, 20)];
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), seal(20, &[2, 3]));
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts[..1], NOW), seal(30, &[1]));
-        assert_eq!(decide(Durability::Sealed, &members(), &[], NOW), SealDecision::Wait(WaitReason::NoReceipt));
-        assert_eq!(decide(Durability::Sealed, &members(), &[receipt(1, 0), receipt(2, 9)], NOW), seal(0, &[]));
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[], NOW), seal(20, &[2, 3]));
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts[..1], &[], NOW), seal(30, &[1]));
+        assert_eq!(decide(Durability::Sealed, &members(), &[], &[], NOW), SealDecision::Wait(WaitReason::NoReceipt));
+        assert_eq!(decide(Durability::Sealed, &members(), &[receipt(1, 0), receipt(2, 9)], &[], NOW), seal(0, &[]));
     }
 
     #[test]
     fn s1_a_restarted_member_does_not_shorten_the_chunk() {
         let receipts = [restarted(1, 10), receipt(2, 30), restarted(3, 30)];
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), seal(30, &[2, 3]));
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[], NOW), seal(30, &[2, 3]));
         let longer = [restarted(1, 40), receipt(2, 30)];
-        assert_eq!(decide(Durability::Buffered, &members(), &longer, NOW), seal(30, &[2]));
+        assert_eq!(decide(Durability::Buffered, &members(), &longer, &[], NOW), seal(30, &[2]));
     }
 
     #[test]
     fn s1_where_only_restarted_members_answer_buffered_chunks_wait_for_the_others() {
         let receipts = [restarted(1, 10), restarted(2, 20)];
         let wait = SealDecision::Wait(WaitReason::OnlyRestarted);
-        assert_eq!(decide(Durability::Buffered, &members(), &receipts, NOW), wait);
-        assert_eq!(decide(Durability::Buffered, &members(), &receipts, SEAL_WAIT), seal(10, &[1]));
+        assert_eq!(decide(Durability::Buffered, &members(), &receipts, &[], NOW), wait);
+        assert_eq!(decide(Durability::Buffered, &members(), &receipts, &[], SEAL_WAIT), seal(10, &[1]));
         let all = [restarted(1, 10), restarted(2, 20), restarted(3, 20)];
-        assert_eq!(decide(Durability::Buffered, &members(), &all, NOW), seal(10, &[1]), "nobody is left to wait for");
+        assert_eq!(
+            decide(Durability::Buffered, &members(), &all, &[], NOW),
+            seal(10, &[1]),
+            "nobody is left to wait for"
+        );
     }
 
     #[test]
     fn where_only_restarted_members_answer_sealed_chunks_wait_until_the_others_are_dead() {
         let receipts = [restarted(1, 10), restarted(2, 20)];
         let wait = SealDecision::Wait(WaitReason::OnlyRestarted);
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), wait);
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, Duration::from_millis(1)), seal(10, &[1]));
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[], NOW), wait);
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[], Duration::from_millis(1)), seal(10, &[1]));
         let all = [restarted(1, 10), restarted(2, 20), restarted(3, 20)];
-        assert_eq!(decide(Durability::Sealed, &members(), &all, NOW), seal(10, &[1]));
+        assert_eq!(decide(Durability::Sealed, &members(), &all, &[], NOW), seal(10, &[1]));
     }
 
     #[test]
     fn s2_members_that_disagree_about_the_same_bytes_are_not_sealed() {
         let odd = Receipt { crc: Crc32(7), ..receipt(2, 20) };
         let wait = SealDecision::Wait(WaitReason::Disagreement);
-        assert_eq!(decide(Durability::Sealed, &members(), &[receipt(1, 20), odd], NOW), wait);
+        assert_eq!(decide(Durability::Sealed, &members(), &[receipt(1, 20), odd], &[], NOW), wait);
         assert_eq!(
-            decide(Durability::Sealed, &members(), &[receipt(1, 20), Receipt { restarted: true, ..odd }], NOW),
+            decide(Durability::Sealed, &members(), &[receipt(1, 20), Receipt { restarted: true, ..odd }], &[], NOW),
             seal(20, &[1])
         );
+    }
+
+    #[test]
+    fn s11_an_old_image_never_shortens_what_another_member_has() {
+        // Of a chunk that is not in the image, or was shorter there, all others restarted.
+        let receipts = [restarted(1, 0), restarted(2, 30), restarted(3, 40)];
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[server(1)], NOW), seal(30, &[2]));
+        let one = [restarted(1, 0), restarted(2, 30)];
+        let dead = Duration::from_millis(1);
+        assert_eq!(decide(Durability::Sealed, &members(), &one, &[server(1)], dead), seal(30, &[2]));
+        // It alone answers: the others may come back with what was flushed.
+        let wait = SealDecision::Wait(WaitReason::OnlyRestarted);
+        assert_eq!(decide(Durability::Sealed, &members(), &one[..1], &[server(1)], dead), wait);
+        let short = [receipt(1, 10)];
+        assert_eq!(
+            decide(Durability::Sealed, &members(), &short, &[server(1)], dead),
+            wait,
+            "whatever it says of itself"
+        );
+        assert_eq!(decide(Durability::Sealed, &members(), &short, &[server(1)], SEAL_WAIT), seal(10, &[1]));
     }
 
     #[test]
     fn s1_only_durable_replicas_of_members_are_holders() {
         let volatile = Receipt { durable: false, ..receipt(2, 20) };
         let receipts = [receipt(1, 20), volatile, receipt(9, 5), receipt(1, 20)];
-        assert_eq!(decide(Durability::Sealed, &members(), &receipts, NOW), seal(20, &[1]));
-        assert_eq!(decide(Durability::Buffered, &members(), &receipts, NOW), seal(20, &[1, 2]));
+        assert_eq!(decide(Durability::Sealed, &members(), &receipts, &[], NOW), seal(20, &[1]));
+        assert_eq!(decide(Durability::Buffered, &members(), &receipts, &[], NOW), seal(20, &[1, 2]));
     }
 }

@@ -10,7 +10,7 @@ use quarry_master_core::{
     rows::{ChunkState, Hold},
     settings::ORPHAN_GRACE,
 };
-use quarry_types::{Advice, ChunkId, Receipt, ServerId};
+use quarry_types::{Advice, ChunkId, Receipt, ReplicaState, ServerId};
 
 use crate::{
     commit::{self, Sealed},
@@ -26,6 +26,8 @@ const STEP: usize = 1024;
 /// Seals in one command, and the bytes behind them that a server may have to read for it.
 const SEALS_PER_COMMAND: usize = 128;
 const BYTES_PER_COMMAND: u64 = 512 << 20;
+/// Open chunks looked at in one go.
+const OPEN_PAGE: usize = 1024;
 /// Servers talked to at the same time.
 const SERVERS_AT_ONCE: usize = 64;
 
@@ -264,10 +266,36 @@ async fn settle_doubt(shared: &Shared, leading: &Leading, server: ServerId) -> R
         soft.servers.get(server).filter(|_| settled).map(|s| s.start_counter)
     };
     let Some(start_counter) = start_counter else { return Ok(()) };
+    if may_shorten(shared, leading, server).await? {
+        return Ok(());
+    }
     shared.propose(Kind::TrustServer(TrustServer { server, start_counter })).await?;
     leading.soft().locations.trust(server);
     tracing::info!(%server, "everything on the old image was verified: the server counts again");
     Ok(())
+}
+
+/// Whether an open chunk was written on the server before its disk became an old image: what it says of the end of that chunk
+/// must not count, however long that takes (S1).
+async fn may_shorten(shared: &Shared, leading: &Leading, server: ServerId) -> Result<bool, Fault> {
+    let mut after = None;
+    loop {
+        let page = shared.peek(move |tables| Ok(query::open_chunks(tables, after, OPEN_PAGE)?)).await?;
+        let before = {
+            let soft = leading.soft();
+            let is_written = |chunk| {
+                soft.locations.replica(server, chunk).is_some_and(|replica| replica.state == ReplicaState::Open)
+            };
+            page.iter().any(|chunk| chunk.record.members.contains(&server) && !is_written(chunk.id))
+        };
+        if before {
+            return Ok(true);
+        }
+        match page.last() {
+            Some(last) if page.len() == OPEN_PAGE => after = Some(last.id),
+            _ => return Ok(false),
+        }
+    }
 }
 
 #[cfg(test)]

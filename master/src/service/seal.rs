@@ -124,7 +124,9 @@ impl Sealer {
             }
             let (receipts, failures) = self.fence(chunk, &record.members, until).await;
             let durability = self.durability(&record.members);
-            match seal::decide(durability, &record.members, &receipts, self.unreachable_for(&record, &receipts)) {
+            let doubted = self.doubted(chunk, &record.members);
+            let unreachable_for = self.unreachable_for(&record, &receipts);
+            match seal::decide(durability, &record.members, &receipts, &doubted, unreachable_for) {
                 SealDecision::Seal { length, crc, holders } => {
                     return self.record(&record, SealedChunk { chunk, length, crc, holders }).await;
                 }
@@ -174,6 +176,12 @@ impl Sealer {
             Ok(receipt)
         };
         (member, answer.await)
+    }
+
+    /// Members whose disk is an old image of itself.
+    fn doubted(&self, chunk: ChunkId, members: &[ServerId]) -> Vec<ServerId> {
+        let soft = self.leading.soft();
+        members.iter().copied().filter(|member| soft.locations.doubts(*member, chunk)).collect()
     }
 
     /// What the weakest of the members means by an acknowledgement; of one that is not registered, the worst.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{chaos, put, shape::Shape};
+use crate::{chaos, image, put, shape::Shape};
 
 /// A kind of run. The seed picks the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Scenario {
     Put,
     /// A flush whose members go, one after another.
     Flush,
+    /// A member of an open chunk comes back with an old image of its disk, and all others restarted.
+    Image,
     /// One master, four chunkservers, clients at work, and everything fails.
     Work,
     /// Racks, long absences, rot, slow disks, an operator; every drop of a replica is judged.
@@ -21,7 +23,8 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 5] = [Scenario::Put, Scenario::Flush, Scenario::Work, Scenario::Repair, Scenario::Any];
+    pub const ALL: [Scenario; 6] =
+        [Scenario::Put, Scenario::Flush, Scenario::Image, Scenario::Work, Scenario::Repair, Scenario::Any];
 
     /// Its name on the command line.
     #[must_use]
@@ -29,6 +32,7 @@ impl Scenario {
         match self {
             Scenario::Put => "put",
             Scenario::Flush => "flush",
+            Scenario::Image => "image",
             Scenario::Work => "work",
             Scenario::Repair => "repair",
             Scenario::Any => "any",
@@ -43,6 +47,7 @@ impl Scenario {
         match self {
             Scenario::Put => put::put_and_get_through_a_crash(seed),
             Scenario::Flush => (0..3).for_each(|gone| put::flush_with_members_gone(seed, gone)),
+            Scenario::Image => image::flush_and_put_an_image_back(seed),
             Scenario::Work => chaos::run(seed, Shape::work(seed)),
             Scenario::Repair => chaos::run(seed, Shape::repair(seed)),
             Scenario::Any => chaos::run(seed, Shape::any(seed)),

@@ -110,6 +110,13 @@ fn s1_a_flush_does_not_rest_on_a_single_replica() {
 }
 
 #[test]
+fn s11_an_old_image_never_cuts_off_what_was_flushed() {
+    for seed in seeds(1) {
+        run_one(program(), Scenario::Image, seed, None).unwrap_or_else(|failed| panic!("{failed}"));
+    }
+}
+
+#[test]
 fn a_failure_prints_the_line_that_repeats_it() {
     let missing = Path::new("/nowhere/quarry-chaos");
     let failed = run_one(missing, Scenario::Repair, 41, None).expect_err("it is not there");

@@ -80,11 +80,12 @@ impl Locations {
     }
 
     /// A server registered: what it reports from now on is expected to begin with a full report. What was known
-    /// stays in use until then. With `doubted`, nothing it holds counts until it was verified.
+    /// stays in use until then. With `doubted`, nothing it holds counts until it was verified: what was verified before was
+    /// perhaps another image.
     pub fn registered(&mut self, server: ServerId, doubted: bool) {
         let inventory = self.inventory(server);
         inventory.number = None;
-        inventory.doubted = doubted;
+        inventory.doubt(doubted);
     }
 
     /// Up to `limit` chunks of which a replica came, went or became another since.
@@ -411,6 +412,9 @@ mod tests {
         locations.verified(a, ChunkId(1));
         assert!(!locations.doubts(a, ChunkId(1)));
         assert!(locations.doubts(a, ChunkId(2)));
+        // It may have come back with yet another image.
+        locations.registered(a, true);
+        assert!(locations.doubts(a, ChunkId(1)), "what was verified on an image says nothing of the next one");
     }
 
     #[test]

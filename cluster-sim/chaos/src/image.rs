@@ -72,7 +72,8 @@ pub fn flush_and_put_an_image_back(seed: u64) {
     until(&mut sim, "the seal", || sealed().is_some());
     let Some(Life::Sealed(seal)) = sealed() else { panic!("seed {seed}: S1: the chunk is {:?}", sealed()) };
     assert_eq!(seal.length, BYTES as u64, "seed {seed}: S1: what was flushed");
-    let good = || books.chunks().into_keys().any(|chunk| books.good(&books.records(), chunk, seal).len() == SERVERS.len());
+    let good =
+        || books.chunks().into_keys().any(|chunk| books.good(&books.records(), chunk, seal).len() == SERVERS.len());
     until(&mut sim, "three replicas", good);
     if let Some(broken) = books.broken() {
         panic!("seed {seed}: {broken}");

@@ -6,7 +6,8 @@ use futures::StreamExt as _;
 use quarry_env::Instant;
 use quarry_master_core::{
     command::{Kind, RaiseIds, TrustServer},
-    query::{self, ChunkRecord},
+    query::{self, ChunkRecord, ChunkView},
+    reply::{RegisteredServer, Reply},
     rows::{ChunkState, Hold},
     settings::ORPHAN_GRACE,
 };
@@ -269,26 +270,23 @@ async fn settle_doubt(shared: &Shared, leading: &Leading, server: ServerId) -> R
     if may_shorten(shared, leading, server).await? {
         return Ok(());
     }
-    shared.propose(Kind::TrustServer(TrustServer { server, start_counter })).await?;
-    leading.soft().locations.trust(server);
-    tracing::info!(%server, "everything on the old image was verified: the server counts again");
+    let trusts = Kind::TrustServer(TrustServer { server, start_counter });
+    let Reply::Server(RegisteredServer { old_image: false }) = shared.propose(trusts).await? else { return Ok(()) };
+    let mut soft = leading.soft();
+    // It may have started again meanwhile, from another image.
+    if soft.servers.get(server).is_some_and(|now| now.start_counter == start_counter) {
+        soft.locations.trust(server);
+        tracing::info!(%server, "everything on the old image was verified: the server counts again");
+    }
     Ok(())
 }
 
-/// Whether an open chunk was written on the server before its disk became an old image: what it says of the end of that chunk
-/// must not count, however long that takes (S1).
+/// Whether what the server says of the end of an open chunk must not count yet.
 async fn may_shorten(shared: &Shared, leading: &Leading, server: ServerId) -> Result<bool, Fault> {
     let mut after = None;
     loop {
         let page = shared.peek(move |tables| Ok(query::open_chunks(tables, after, OPEN_PAGE)?)).await?;
-        let before = {
-            let soft = leading.soft();
-            let is_written = |chunk| {
-                soft.locations.replica(server, chunk).is_some_and(|replica| replica.state == ReplicaState::Open)
-            };
-            page.iter().any(|chunk| chunk.record.members.contains(&server) && !is_written(chunk.id))
-        };
-        if before {
+        if is_older_than_one(&leading.soft(), server, &page) {
             return Ok(true);
         }
         match page.last() {
@@ -298,9 +296,18 @@ async fn may_shorten(shared: &Shared, leading: &Leading, server: ServerId) -> Re
     }
 }
 
+/// Whether the server may have written one of these open chunks before its disk became an old image. It would call the chunk
+/// shorter than what it acknowledged, or unknown, and the seal would cut what was flushed (S1). Those that are open on it came
+/// after the image: a start fences what it finds.
+fn is_older_than_one(soft: &Soft, server: ServerId, open: &[ChunkView]) -> bool {
+    let is_written =
+        |chunk| soft.locations.replica(server, chunk).is_some_and(|replica| replica.state == ReplicaState::Open);
+    open.iter().any(|chunk| chunk.record.members.contains(&server) && !is_written(chunk.id))
+}
+
 #[cfg(test)]
 mod tests {
-    use quarry_types::Crc32;
+    use quarry_types::{Crc32, InodeId};
 
     use super::*;
 
@@ -320,6 +327,35 @@ mod tests {
         assert_eq!(step(0), (1, vec![]));
         assert_eq!(step(59), (0, vec![]), "nothing is compared over and over");
         assert_eq!(step(60), (1, vec![chunk]));
+    }
+
+    #[test]
+    fn s11_an_old_image_stays_in_doubt_while_a_chunk_is_open_that_may_be_older() {
+        let [server, other] = [1, 2].map(ServerId::from_random);
+        let open = |n: u64, members: &[ServerId]| ChunkView {
+            id: ChunkId(n),
+            record: ChunkRecord {
+                inode: InodeId(2),
+                offset: 0,
+                state: ChunkState::Open,
+                length: 0,
+                crc: Crc32::EMPTY,
+                limit: 1000,
+                wanted: 2,
+                members: members.to_vec(),
+                holders: Vec::new(),
+            },
+        };
+        let mut soft = Soft::new(quarry_types::ClusterKey::new([7; 32]));
+        soft.locations.registered(server, true);
+        let held = |state| Replica { state, length: 10, crc: Crc32(7) };
+        let on_it = [(ChunkId(5), held(ReplicaState::Fenced)), (ChunkId(7), held(ReplicaState::Open))];
+        soft.locations.full_report(server, 1, on_it.into());
+        let is_older = |open: &[ChunkView]| is_older_than_one(&soft, server, open);
+        assert!(is_older(&[open(4, &[other]), open(5, &[other, server])]), "it was cut short by the image");
+        assert!(is_older(&[open(6, &[server])]), "it is not in the image");
+        assert!(!is_older(&[open(4, &[other]), open(7, &[server, other])]), "it began after the image");
+        assert!(!is_older(&[]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) struct Inventory {
     /// The number it is held at; `None` until a full report of the present registration came.
     pub number: Option<u64>,
     /// An old image of the server started: nothing counts until verified.
-    pub doubted: bool,
+    doubted: bool,
     pub quarantined: u64,
     /// The sums over `replicas`, as the server computes them over its own.
     pub sums: Sums,
@@ -132,6 +132,11 @@ impl Inventory {
         self.doubted && !self.verified.contains(&chunk)
     }
 
+    pub fn doubt(&mut self, doubted: bool) {
+        self.doubted = doubted;
+        self.verified.clear();
+    }
+
     pub fn verified(&mut self, chunk: ChunkId) {
         if self.doubted {
             self.verified.insert(chunk);
@@ -143,8 +148,7 @@ impl Inventory {
     }
 
     pub fn trust(&mut self) {
-        self.doubted = false;
-        self.verified.clear();
+        self.doubt(false);
     }
 
     pub fn touch(&mut self, chunk: ChunkId) {

@@ -92,11 +92,16 @@ impl Plan {
     }
 }
 
+/// Connections and pieces that wait at a machine. A kernel would refuse the next one; turmoil ends the run instead, so it is more
+/// than whoever comes back after a long silence finds.
+const BACKLOG: usize = 1 << 14;
+
 pub fn builder(seed: u64) -> turmoil::Builder {
     let mut builder = turmoil::Builder::new();
     builder
         .rng_seed(seed)
         .enable_random_order()
+        .tcp_capacity(BACKLOG)
         .simulation_duration(Duration::from_secs(300))
         .min_message_latency(Duration::from_micros(100))
         .max_message_latency(Duration::from_millis(5));

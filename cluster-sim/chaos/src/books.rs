@@ -168,11 +168,12 @@ impl Books {
 
     /// A server has power, or none.
     pub fn power(&self, server: usize, on: bool, now: Duration) {
-        let off = &mut self.state().off;
+        let mut state = self.state();
         if on {
-            off.remove(&server);
+            state.off.remove(&server);
         } else {
-            off.entry(server).or_insert(now);
+            state.off.entry(server).or_insert(now);
+            state.started.remove(&server);
         }
     }
 
@@ -282,7 +283,11 @@ impl Books {
         } else if key == truth::START_COUNTER {
             let rows = truth::index_rows(disk, truth::META, Kept::Durable);
             let before = rows.get(truth::START_COUNTER).and_then(|row| number(row));
-            number(value).and_then(|after| s11::start(before, after))
+            number(value).and_then(|after| {
+                // A directory that comes back into service is told of the same start.
+                let again = self.state().started.insert(server, after) == Some(after);
+                if again { None } else { s11::start(before, after) }
+            })
         } else if key == truth::WATERMARK {
             let open = query::open_watermark(&self.state().tables).expect("rows of open chunks decode");
             number(value).and_then(|to| s5::watermark(ChunkId(to), open))

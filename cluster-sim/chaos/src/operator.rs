@@ -18,7 +18,7 @@ use crate::{
     books::Books,
     cluster::Outcome,
     settled::unsettled,
-    worker::{Shared, connect, passing},
+    worker::{Shared, connect, leave, passing},
 };
 
 /// How long a healed cluster may take: a server that came and went too often is not trusted for up to five minutes, and then
@@ -114,8 +114,7 @@ impl Operator {
         if (after.copies, after.drops) != (before.copies, before.drops) {
             return Err(format!("S7: a cluster at rest goes on copying and dropping: {before:?}, {after:?}").into());
         }
-        self.client.close().await?;
-        Ok(())
+        leave(&self.client).await
     }
 
     /// What is not as it should be.

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     cluster::Outcome,
-    worker::{Habits, Shared, until_healed},
+    worker::{Habits, Shared, leave, until_healed},
 };
 
 /// Records of one file.
@@ -108,8 +108,7 @@ pub async fn append(client: Client, world: World, seed: u64, habits: Habits, sha
     if shared.together.ended() == habits.together {
         judge(&client, &world, habits, shared).await?;
     }
-    client.close().await?;
-    Ok(())
+    leave(&client).await
 }
 
 async fn one(client: &Client, path: &str, number: u32) -> Result<(), ClientError> {

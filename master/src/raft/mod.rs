@@ -15,6 +15,7 @@
 //! | `gate` | taking no part after a start before others have said what they know of this log |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
+//! | `runtime`, `in_order` | what openraft runs on, without chance in it |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 pub(crate) mod alone;
@@ -24,6 +25,7 @@ mod digests;
 mod error;
 mod gate;
 mod group;
+mod in_order;
 mod incoming;
 mod joining;
 mod log;
@@ -35,6 +37,7 @@ mod outgoing;
 mod parties;
 mod room;
 mod rounds;
+mod runtime;
 mod serve;
 mod types;
 mod watching;

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     checkers::s4,
     cluster::Outcome as Ended,
-    worker::{Habits, Shared, until_healed},
+    worker::{Habits, Shared, leave, until_healed},
 };
 
 /// Operations of one group, before its clients go on to new names: the checker's work grows faster than their number.
@@ -107,8 +107,7 @@ pub async fn play(client: Client, world: World, id: usize, seed: u64, habits: Ha
         player.look().await?;
         shared.names_checked.store(true, Ordering::Relaxed);
     }
-    player.client.close().await?;
-    Ok(())
+    leave(&player.client).await
 }
 
 fn path(group: u64, name: usize) -> String {

@@ -177,6 +177,13 @@ impl Books {
         }
     }
 
+    /// An old image is about to take the place of a server's disk: whom it follows there is not whom it followed just now.
+    pub fn image_comes(&self, server: usize, now: Duration) {
+        if let Some(epoch) = truth::followed(&self.servers[server].disk) {
+            self.state().imaged.insert(server, (now, epoch));
+        }
+    }
+
     /// Something happens to a machine that lasts until then.
     pub fn disturb(&self, machine: &'static str, until: Duration) {
         self.state().calm.disturb(machine, until);
@@ -374,7 +381,11 @@ impl Books {
         let mut others: Vec<usize> = rotten.map(|(_, other, _)| other).chain(good.iter().copied()).collect();
         others.retain(|other| *other != server);
         others.sort_unstable();
-        let followed = |server: usize| truth::followed(&self.servers[server].disk);
+        let recently = |server: usize| {
+            let (since, epoch) = *state.imaged.get(&server)?;
+            (now.saturating_sub(since) < NEWS).then_some(epoch)
+        };
+        let followed = |server: usize| truth::followed(&self.servers[server].disk).max(recently(server));
         let known = |other: &usize| followed(*other) >= followed(server);
         let off_for_long = |other: &usize| state.off.get(other).is_some_and(|since| now.saturating_sub(*since) >= NEWS);
         let counted = others.iter().copied().filter(|other| known(other) && !off_for_long(other)).collect();

@@ -185,6 +185,7 @@ impl Chaos<'_> {
         if let Some(image) = self.image.take() {
             self.kill(place);
             tracing::info!(machine = self.names[place], "its disk is an old image of itself");
+            self.books.image_comes(frail, self.sim.elapsed());
             disk.put_image(&image);
             return;
         }

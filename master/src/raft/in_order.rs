@@ -175,11 +175,11 @@ impl<T: OptionalSend + OptionalSync> WatchReceiver<InOrder, T> for Receiver<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::sync::Mutex;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn those_who_wait_are_woken_in_the_order_in_which_they_came() {
         const WAITING: usize = 32;
         let (sender, receiver) = InOrder::channel(0);
@@ -192,8 +192,10 @@ mod tests {
                 woken.lock().unwrap().push(n);
             }));
         }
-        // With a paused clock: until all of them wait.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // One thread takes them in turn: until all of them wait.
+        for _ in 0..=WAITING {
+            tokio::task::yield_now().await;
+        }
         sender.send(1).unwrap();
         for task in tasks {
             task.await.unwrap();

@@ -82,6 +82,8 @@ pub struct State {
     pub time_ms: Option<(u64, u64)>,
     /// Since when servers have no power.
     pub off: BTreeMap<usize, Duration>,
+    /// When the disk of a server became an old image, and which epoch it followed until then.
+    pub imaged: BTreeMap<usize, (Duration, u64)>,
     /// What a server that has power began its present start as.
     pub started: BTreeMap<usize, u64>,
     /// Since when replicas that rotted are in quarantine; absent: not yet.

@@ -1,76 +1,65 @@
-//! The runtime that openraft uses: tokio's clock and scheduler, with chance taken out of it.
-//!
-//! Random numbers follow from a seed, and those who wait for a value are woken in the order in which they came: tokio's own
-//! `watch` draws lots, so that of two followers now one and now the other would be written to first. Under a simulated clock a
-//! run repeats exactly.
+//! Tokio for openraft, with one thing changed: those who wait for a value are woken in the order in which they came. Tokio's own
+//! `watch` draws lots, so that of two followers now one and now the other would be written to first, and no simulated run would
+//! repeat.
 
 use std::{io, time::Duration};
 
-use openraft_rt::{AsyncRuntime, OptionalSend, deterministic_rng::DeterministicRng};
+use openraft_rt::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 
 use super::in_order::InOrder;
 
-type Seeded = DeterministicRng<TokioRuntime>;
-
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Runtime(Seeded);
+pub(crate) struct Ordered(TokioRuntime);
 
-impl Runtime {
-    /// Runs `work`, which may start tasks of openraft, with random numbers that follow from the seed.
-    pub(crate) async fn scope<F: Future>(seed: u64, work: F) -> F::Output {
-        Seeded::scope(seed, work).await
-    }
-}
-
-impl AsyncRuntime for Runtime {
-    type JoinError = <Seeded as AsyncRuntime>::JoinError;
-    type JoinHandle<T: OptionalSend + 'static> = <Seeded as AsyncRuntime>::JoinHandle<T>;
-    type Sleep = <Seeded as AsyncRuntime>::Sleep;
-    type Instant = <Seeded as AsyncRuntime>::Instant;
-    type TimeoutError = <Seeded as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> = <Seeded as AsyncRuntime>::Timeout<R, T>;
-    type ThreadLocalRng = <Seeded as AsyncRuntime>::ThreadLocalRng;
-    type Mpsc = <Seeded as AsyncRuntime>::Mpsc;
+impl AsyncRuntime for Ordered {
+    type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
+    type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
+    type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
+    type Instant = <TokioRuntime as AsyncRuntime>::Instant;
+    type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = InOrder;
-    type Oneshot = <Seeded as AsyncRuntime>::Oneshot;
-    type Mutex<T: OptionalSend + 'static> = <Seeded as AsyncRuntime>::Mutex<T>;
+    type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
+    type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 
     fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
     where
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        Seeded::spawn(future)
+        TokioRuntime::spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        Seeded::sleep(duration)
+        TokioRuntime::sleep(duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        Seeded::sleep_until(deadline)
+        TokioRuntime::sleep_until(deadline)
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        Seeded::timeout(duration, future)
+        TokioRuntime::timeout(duration, future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
-        Seeded::timeout_at(deadline, future)
+        TokioRuntime::timeout_at(deadline, future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {
-        Seeded::is_panic(join_error)
+        TokioRuntime::is_panic(join_error)
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        Seeded::thread_rng()
+        TokioRuntime::thread_rng()
     }
 
     fn new(threads: usize) -> Self {
-        Runtime(Seeded::new(threads))
+        Ordered(TokioRuntime::new(threads))
     }
 
     fn block_on<F, T>(&mut self, future: F) -> T
@@ -85,7 +74,7 @@ impl AsyncRuntime for Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Seeded::spawn_blocking(work)
+        TokioRuntime::spawn_blocking(work)
     }
 }
 
@@ -93,10 +82,10 @@ impl AsyncRuntime for Runtime {
 mod tests {
     use openraft_rt::testing::Suite;
 
-    use super::Runtime;
+    use super::Ordered;
 
     #[test]
     fn openrafts_suite_passes_on_its_runtime() {
-        Suite::<Runtime>::test_all();
+        Suite::<Ordered>::test_all();
     }
 }

@@ -1,5 +1,7 @@
 //! Bugs that are planted on purpose: all are in the table, and none is in what is shipped.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},

@@ -7,6 +7,8 @@
 //! | `QUARRY_SIM_SEED` | the first seed | 7 |
 //! | `QUARRY_SIM_SEEDS` | how many seeds, counted up from there | few |
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 use quarry_chaos::{

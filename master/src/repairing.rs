@@ -214,9 +214,9 @@ impl Repairing {
         self.drops.reported(server, |chunk| locations.replica(server, chunk).is_some());
     }
 
-    /// A full report of a new registration: what it shows is what drops of the one before have left.
-    pub fn reported_in_full(&mut self, server: ServerId) {
-        self.drops.reported_in_full(server);
+    /// A full report of a new registration: what it shows is what drops of the one before have left. Their chunks.
+    pub fn reported_in_full(&mut self, server: ServerId) -> Vec<ChunkId> {
+        self.drops.reported_in_full(server)
     }
 }
 

@@ -16,8 +16,10 @@ use crate::{scrub, server::ChunkserverConfig, store::DirConfig};
 
 pub use sizes::{parse_size, print_size};
 
-/// Turns the HTTP port off.
-const NO_HTTP: &str = "none";
+/// Turns the HTTP port or the local socket off.
+const NONE: &str = "none";
+/// The local socket in the first data directory.
+const LOCAL_SOCKET: &str = "local.sock";
 
 /// Quarry's chunkserver: keeps chunks on the disks of one machine.
 #[derive(Debug, Parser)]
@@ -68,6 +70,10 @@ pub struct RunArgs {
     /// Where to serve /metrics, /healthz and /readyz, as HOST:PORT; port 0 lets the system choose, `none` turns it off.
     #[arg(long, env = "QUARRY_CHUNKSERVER_HTTP", value_name = "HOST:PORT|none")]
     pub http: Option<String>,
+    /// Where clients on this machine get the files of sealed chunks, to read them without this server. Without it:
+    /// `local.sock` in the first data directory; `none` turns it off. Whoever may reach the path may read.
+    #[arg(long, env = "QUARRY_CHUNKSERVER_LOCAL_SOCKET", value_name = "PATH|none")]
+    pub local_socket: Option<PathBuf>,
     /// Every sealed replica is read again and verified once within this, like 14d.
     #[arg(long, env = "QUARRY_CHUNKSERVER_SCRUB_PERIOD", value_name = "DURATION")]
     pub scrub_period: Option<String>,
@@ -113,6 +119,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Where metrics and health are served, if anywhere.
     pub http: Option<String>,
+    /// Where clients on this machine get the files of sealed chunks, if anywhere.
+    pub local_socket: Option<PathBuf>,
     /// How fast sealed replicas are read again.
     pub scrub: Pace,
     /// How log lines look.
@@ -184,10 +192,11 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
         }
     };
     let http = args.http.clone().unwrap_or_else(|| format!("127.0.0.1:{CHUNKSERVER_HTTP_PORT}"));
-    let http = (http != NO_HTTP).then_some(http);
+    let http = (http != NONE).then_some(http);
     if let Some(address) = &http {
         check_address("--http", address, true, faults);
     }
+    let local_socket = check_local_socket(args, faults);
     let mut pace = Pace { period: scrub::PERIOD, rate: scrub::RATE };
     if let Some(text) = &args.scrub_period {
         match duration::parse(text) {
@@ -218,6 +227,7 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
         rack,
         durability,
         http,
+        local_socket,
         scrub: pace,
         log_format,
         log,
@@ -249,6 +259,22 @@ fn check_dirs(args: &RunArgs, faults: &mut Vec<String>) -> Vec<DirConfig> {
     // Sizes without a directory are checked all the same.
     sizes.for_each(drop);
     dirs
+}
+
+fn check_local_socket(args: &RunArgs, faults: &mut Vec<String>) -> Option<PathBuf> {
+    let named = match &args.local_socket {
+        Some(path) if path.as_os_str() == NONE => return None,
+        Some(path) => path.clone(),
+        None => args.data.first()?.join(LOCAL_SOCKET),
+    };
+    // Others are told the path, and are elsewhere.
+    match std::path::absolute(&named) {
+        Ok(path) => Some(path),
+        Err(e) => {
+            faults.push(format!("--local-socket {}: {e}; write a path, or `none`", named.display()));
+            None
+        }
+    }
 }
 
 fn check_address(flag: &str, address: &str, zero_port: bool, faults: &mut Vec<String>) {
@@ -285,7 +311,9 @@ impl Settings {
         }
         table.insert("rack".into(), text(&self.rack));
         table.insert("durability".into(), text(durability_name(self.durability)));
-        table.insert("http".into(), text(self.http.as_deref().unwrap_or(NO_HTTP)));
+        table.insert("http".into(), text(self.http.as_deref().unwrap_or(NONE)));
+        let local_socket = self.local_socket.as_ref().map(|path| path.display().to_string());
+        table.insert("local_socket".into(), text(local_socket.as_deref().unwrap_or(NONE)));
         table.insert("scrub_period".into(), text(&duration::show(self.scrub.period)));
         table.insert("scrub_rate".into(), text(&print_size(self.scrub.rate)));
         table.insert("log_format".into(), text(if self.log_format == LogFormat::Json { "json" } else { "human" }));
@@ -306,6 +334,7 @@ impl Settings {
             durability: self.durability,
             scrub: self.scrub,
             http: self.http,
+            local_socket: self.local_socket,
         }
     }
 }
@@ -340,6 +369,10 @@ mod tests {
         assert_eq!(found.dirs[1].capacity, Some(5_000_000_000));
         let pace = Pace { period: std::time::Duration::from_secs(10), rate: 1 << 20 };
         assert_eq!((found.scrub, &found.http), (pace, &None));
+        assert_eq!(found.local_socket.as_deref(), Some(std::path::Path::new("/a/local.sock")));
+        let off = settings(&parse(&format!("{GOOD} --local-socket none")), |_| unreachable!()).unwrap();
+        assert_eq!(off.local_socket, None);
+        assert!(off.print().contains("local_socket = \"none\""), "{}", off.print());
         let printed = found.print();
         let again = settings(&parse("quarry-chunkserver run --config /c"), |_| Ok(printed.clone())).unwrap();
         assert_eq!(again.print(), printed);

@@ -83,6 +83,13 @@ fn traffic(context: &Context) -> Vec<Sample> {
     let now = context.world.clock.now();
     vec![
         Sample::counter("client_read_bytes", "Bytes read for clients").value(traffic.reads.bytes() as f64),
+        Sample::counter(
+            "client_local_read_bytes",
+            "Bytes that clients on this machine say they read without this server",
+        )
+        .value(traffic.local_reads.load(Ordering::Relaxed) as f64),
+        Sample::counter("files_given_out", "Files of replicas given out to clients on this machine")
+            .value(traffic.given_out.load(Ordering::Relaxed) as f64),
         Sample::counter("client_read_seconds", "Time spent reading them").value(traffic.reads.seconds()),
         Sample::counter("client_written_bytes", "Bytes written for clients").value(traffic.writes.bytes() as f64),
         Sample::counter("client_written_seconds", "Time spent writing them").value(traffic.writes.seconds()),

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use quarry_chunkserver_core::{Durability, scrub::Pace};
-use quarry_env::{World, clock::timeout};
+use quarry_env::{World, clock::timeout, local::BoxLocalListener};
 use quarry_http::Http;
 use quarry_proto::WireError;
 use quarry_types::{ClusterId, ClusterKey, ErrorCode, Leadership, ServerId, ids::LeadershipRefusal};
@@ -24,6 +25,7 @@ use crate::{
     copy::Copies,
     data::{
         buffers::Buffers,
+        give_out,
         limits::{COPY_READS_MAX, READS_MAX, SHARED_BUFFERS},
         listen,
         streams::Streams,
@@ -62,6 +64,8 @@ pub struct ChunkserverConfig {
     pub scrub: Pace,
     /// Where to serve metrics and health over HTTP; port 0 lets the system choose, absent means nowhere.
     pub http: Option<String>,
+    /// Where clients on this machine are given the files of sealed chunks; absent means nowhere.
+    pub local_socket: Option<PathBuf>,
 }
 
 /// Why a chunkserver does not start.
@@ -86,6 +90,8 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) key: ClusterKey,
     pub(crate) server: ServerId,
+    /// Where files are given out, for callers on this machine.
+    pub(crate) local_socket: Option<String>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) reads: Semaphore,
@@ -137,22 +143,30 @@ impl Context {
     }
 
     fn stale(&self, followed: &Leadership, offered: &Leadership, refusal: LeadershipRefusal) -> WireError {
-        let (what, remedy) = match refusal {
-            LeadershipRefusal::Older => ("an older leader", ""),
-            LeadershipRefusal::Sibling => (
-                "a leader of another history",
-                "; a backup that is restored again needs a lineage above: `quarry-master restore --lineage N`",
-            ),
-        };
-        let message = format!(
-            "chunkserver {} follows lineage {} epoch {} and refuses {what} (lineage {} epoch {}){remedy}",
-            self.server, followed.lineage.number, followed.epoch.0, offered.lineage.number, offered.epoch.0
-        );
+        let message = format!("chunkserver {} {}", self.server, refusal.explain(followed, offered));
         WireError::new(ErrorCode::StaleLeader, message).of_server(self.server)
     }
 
     pub(crate) fn active_reads(&self) -> u32 {
         self.active_reads.load(Ordering::Relaxed)
+    }
+}
+
+/// Listens at `path`, and what to tell callers about it. A server that cannot goes without: everything can be read over the
+/// network.
+fn listen_locally(world: &World, path: Option<&Path>) -> Option<(BoxLocalListener, String)> {
+    let path = path?;
+    let shown = path.display();
+    let Some(text) = path.to_str() else {
+        warn!(path = %shown, "no local socket: its path is no text; name another with --local-socket");
+        return None;
+    };
+    match world.net.bind_local(path) {
+        Ok(listener) => Some((listener, text.to_owned())),
+        Err(e) => {
+            warn!(path = %shown, "no local socket, clients on this machine read over the network: {e}");
+            None
+        }
     }
 }
 
@@ -183,6 +197,7 @@ impl Chunkserver {
             }
             None => None,
         };
+        let (local, local_socket) = listen_locally(&world, config.local_socket.as_deref()).unzip();
         let http_address = http.as_ref().map(|http| http.address().to_string());
         let address = match &config.advertise {
             None => bound.to_string(),
@@ -195,6 +210,7 @@ impl Chunkserver {
         info!(
             server = %identity.server, address, rack = config.rack, start = identity.start_counter,
             durability = durability_name(config.durability), http = http_address.as_deref().unwrap_or("none"),
+            local_socket = local_socket.as_deref().unwrap_or("none"),
             "chunkserver starts"
         );
         if config.durability == Durability::Buffered {
@@ -207,6 +223,7 @@ impl Chunkserver {
             store,
             key: config.key,
             server: identity.server,
+            local_socket,
             buffers: Buffers::new(SHARED_BUFFERS),
             streams: Arc::default(),
             reads: Semaphore::new(READS_MAX),
@@ -228,6 +245,10 @@ impl Chunkserver {
             durability: config.durability,
         };
         context.tasks.spawn(listen::serve(Arc::clone(&context), listener));
+        if let Some(listener) = local {
+            let path = config.local_socket.clone().unwrap_or_default();
+            context.tasks.spawn(give_out::serve(Arc::clone(&context), listener, path));
+        }
         context.tasks.spawn(control::run(Arc::clone(&context), about));
         context.tasks.spawn(vitals::look_after_disks(Arc::clone(&context)));
         context.tasks.spawn(vitals::keep_figures(Arc::clone(&context)));

@@ -22,6 +22,10 @@ pub(crate) struct Traffic {
     pub(crate) writes: Served,
     pub(crate) copied_in: AtomicU64,
     pub(crate) copied_out: AtomicU64,
+    /// Files of sealed replicas given out to clients on this machine.
+    pub(crate) given_out: AtomicU64,
+    /// Bytes that those clients say they read of them.
+    pub(crate) local_reads: AtomicU64,
     pub(crate) beats: AtomicU64,
     /// Use of the machine's processors, in percent.
     pub(crate) cpu_percent: AtomicU32,
@@ -83,6 +87,18 @@ impl Traffic {
         lately.last = Some(now);
     }
 
+    /// A client on this machine says that it read so many bytes of files that were given out. How long it took is not known
+    /// here, and nobody waited for this server.
+    pub(crate) fn read_locally(&self, bytes: u64, now: Instant) {
+        self.local_reads.fetch_add(bytes, Ordering::Relaxed);
+        self.lately().last = Some(now);
+    }
+
+    /// Bytes that this machine's disks were asked for by clients: a disk is as busy whoever reads.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.reads.bytes().saturating_add(self.local_reads.load(Ordering::Relaxed))
+    }
+
     /// Mean time in which a piece was served lately, in microseconds; 0 when there was none.
     pub(crate) fn latency_us(&self, now: Instant) -> u64 {
         let mut lately = self.lately();
@@ -116,5 +132,15 @@ mod tests {
         assert_eq!(traffic.latency_us(at(6000)), 20_000, "still of the span before");
         assert_eq!(traffic.latency_us(at(11_000)), 0);
         assert!((traffic.writes.seconds() - 0.03).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_clients_read_by_themselves_counts_as_load_and_not_as_served() {
+        let traffic = Traffic::default();
+        traffic.served(&traffic.reads, 100, at(0), at(10));
+        traffic.read_locally(1000, at(5000));
+        assert_eq!((traffic.reads.bytes(), traffic.read_bytes()), (100, 1100));
+        assert!(traffic.active(at(5100)));
+        assert_eq!(traffic.latency_us(at(5100)), 10_000, "nobody waited");
     }
 }

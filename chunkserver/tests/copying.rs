@@ -138,7 +138,8 @@ async fn play_source(all: &Cluster, data: Vec<u8>, gives: usize) -> (v1::Member,
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok(stream) = listener.accept().await {
-            let Ok(Conn { mut reader, mut writer }) = frames::accept(stream, Some(cluster()), server).await else {
+            let Ok(Conn { mut reader, mut writer, .. }) = frames::accept(stream, Some(cluster()), server, None).await
+            else {
                 continue;
             };
             let mut left = gives;
@@ -191,7 +192,7 @@ async fn s8_a_source_that_stands_still_is_left() {
     let silent = ServerId::from_random(99);
     let member = v1::Member { server: silent.to_bytes().into(), address: listener.local_addr().unwrap().to_string() };
     let standing = tokio::spawn(async move {
-        let mut conn = frames::accept(listener.accept().await.unwrap(), Some(cluster()), silent).await.unwrap();
+        let mut conn = frames::accept(listener.accept().await.unwrap(), Some(cluster()), silent, None).await.unwrap();
         while let Ok(Some(_)) = conn.reader.next().await {}
     });
     let mut sources = members(&all, &[0]);

@@ -15,7 +15,7 @@ use quarry_types::{ErrorCode, ServerId};
 /// Opens the write and then takes everything in silence.
 async fn silent_member(listener: Box<dyn Listener>, server: ServerId) {
     let stream = listener.accept().await.unwrap();
-    let Conn { mut reader, mut writer } = frames::accept(stream, Some(cluster()), server).await.unwrap();
+    let Conn { mut reader, mut writer, .. } = frames::accept(stream, Some(cluster()), server, None).await.unwrap();
     let (first, _) = reader.expect().await.unwrap();
     assert!(matches!(first, Frame::OpenWrite(_)));
     writer.send(v1::OpenWriteReply {}).await.unwrap();

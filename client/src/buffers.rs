@@ -1,19 +1,29 @@
 //! Packet buffers, used again: touching fresh memory costs several times more than copying into warm memory.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use quarry_types::limits::PACKET_BYTES;
 
+use crate::reused::Reused;
+
 /// Bytes of one buffer.
 pub(crate) const BUFFER_BYTES: usize = PACKET_BYTES as usize;
-/// Free buffers kept for later.
+/// Free buffers kept for later, of each kind.
 const FREE_MAX: usize = 24;
 
 /// Buffers of [`BUFFER_BYTES`] that are free.
-#[derive(Default)]
 pub(crate) struct Buffers {
+    /// To be appended to, by writers.
     free: Mutex<Vec<BytesMut>>,
+    /// To be written over, by readers.
+    pub(crate) reused: Arc<Reused>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Buffers { free: Mutex::default(), reused: Reused::new(FREE_MAX) }
+    }
 }
 
 impl Buffers {

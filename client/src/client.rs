@@ -16,6 +16,7 @@ use crate::{
     breaker::Breakers,
     buffers::Buffers,
     hedge::FirstByte,
+    local::Local,
     masters::{Answer, Masters},
     pool::Pool,
     session::Sessions,
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) masters: Arc<Masters>,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
+    /// Files of servers on this machine.
+    pub(crate) local: Arc<Local>,
     pub(crate) buffers: Buffers,
     breakers: Mutex<Breakers>,
     pub(crate) first_byte: FirstByte,
@@ -99,7 +102,8 @@ impl Client {
         })?;
         let masters = Arc::new(Masters::new(world.clone(), config.masters.clone(), request_id, config.deadline));
         let sessions = Sessions::new(world.clone(), Arc::clone(&masters));
-        let pool = Pool::new(world.clone(), config.connections);
+        let local = Local::new(world.clone(), &config);
+        let pool = Pool::new(world.clone(), &local, config.connections);
         let shared = Shared {
             first_byte: FirstByte::new(config.hedge_after),
             complaints: Arc::new(Semaphore::new(COMPLAINTS_MAX)),
@@ -108,6 +112,7 @@ impl Client {
             masters,
             sessions,
             pool,
+            local,
             buffers: Buffers::default(),
             breakers: Mutex::default(),
             writers: TaskTracker::new(),

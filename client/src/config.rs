@@ -32,6 +32,9 @@ pub struct ClientConfig {
     pub chunk_bytes: u64,
     /// Most connections to chunkservers.
     pub connections: usize,
+    /// Read sealed chunks of chunkservers on the same machine from their files, where those give them out. Verified like
+    /// everything else; what cannot be read so is read over the network.
+    pub local_reads: bool,
 }
 
 impl ClientConfig {
@@ -45,6 +48,7 @@ impl ClientConfig {
             hedge_after: Duration::from_millis(500),
             chunk_bytes: limits::CHUNK_BYTES,
             connections: 64,
+            local_reads: true,
         }
     }
 

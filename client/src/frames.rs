@@ -3,7 +3,11 @@
 //! Chunkservers use this module too: for the ports they listen on and for the next member of a pipeline.
 //! Nothing here has a deadline unless it says so: a caller wraps what it awaits in [`quarry_env::clock::timeout`].
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, IoSlice},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use quarry_env::{World, clock::timeout, net::BoxStream};
@@ -13,7 +17,7 @@ use quarry_proto::{
     v1,
 };
 use quarry_types::{ClusterId, ErrorCode, ServerId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 
 /// A connection is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +82,12 @@ impl From<ConnError> for WireError {
     }
 }
 
+/// Read at once, in bytes: a header and its meta, mostly. Longer reads go straight to where the bytes are wanted.
+const READ_AHEAD_BYTES: usize = 4096;
+
 /// Reads frames.
 pub struct FrameReader<R> {
-    from: R,
+    from: BufReader<R>,
     peer: String,
     meta: BytesMut,
     payload_left: u32,
@@ -89,6 +96,7 @@ pub struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `from`; `peer` names the other end in errors.
     pub fn new(from: R, peer: impl Into<String>) -> Self {
+        let from = BufReader::with_capacity(READ_AHEAD_BYTES, from);
         FrameReader { from, peer: peer.into(), meta: BytesMut::new(), payload_left: 0 }
     }
 
@@ -178,6 +186,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 pub struct FrameWriter<W> {
     to: W,
     peer: String,
+    /// The beginning of a frame that waits for its first bytes of payload, so that both leave at once.
     head: BytesMut,
 }
 
@@ -196,16 +205,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.flush().await
     }
 
-    /// Sends a frame up to its payload, of which `payload_bytes` must follow through [`FrameWriter::payload`].
-    /// Not cancel-safe.
+    /// Begins a frame, of which `payload_bytes` must follow through [`FrameWriter::payload`]. It leaves with the first of them,
+    /// or with [`FrameWriter::flush`]. Not cancel-safe.
     ///
     /// # Errors
     /// [`ConnError::Io`], [`ConnError::Frame`].
     pub async fn begin(&mut self, frame: impl Into<Frame>, payload_bytes: u32) -> Result<(), ConnError> {
-        self.head.clear();
+        self.write(&[]).await?;
         frame::encode(&frame.into(), payload_bytes, &mut self.head)
-            .map_err(|source| ConnError::Frame { peer: self.peer.clone(), source })?;
-        self.to.write_all(&self.head).await.map_err(|e| io_error(&self.peer, e))
+            .map_err(|source| ConnError::Frame { peer: self.peer.clone(), source })
     }
 
     /// Sends the next part of a payload. Not cancel-safe.
@@ -213,7 +221,26 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// # Errors
     /// [`ConnError::Io`].
     pub async fn payload(&mut self, part: &[u8]) -> Result<(), ConnError> {
-        self.to.write_all(part).await.map_err(|e| io_error(&self.peer, e))
+        self.write(part).await
+    }
+
+    /// Writes what waits, and `part` behind it.
+    async fn write(&mut self, part: &[u8]) -> Result<(), ConnError> {
+        let (mut head, mut rest) = (&self.head[..], part);
+        while !head.is_empty() || !rest.is_empty() {
+            // A stream that takes one slice at a time takes the first that is not empty.
+            let taken = self.to.write_vectored(&[IoSlice::new(head), IoSlice::new(rest)]).await;
+            let taken = match taken {
+                Ok(0) => return Err(io_error(&self.peer, io::ErrorKind::WriteZero.into())),
+                Ok(taken) => taken,
+                Err(e) => return Err(io_error(&self.peer, e)),
+            };
+            let of_head = taken.min(head.len());
+            head = head.get(of_head..).unwrap_or_default();
+            rest = rest.get(taken - of_head..).unwrap_or_default();
+        }
+        self.head.clear();
+        Ok(())
     }
 
     /// Hands everything sent so far to the network.
@@ -221,6 +248,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// # Errors
     /// [`ConnError::Io`].
     pub async fn flush(&mut self) -> Result<(), ConnError> {
+        self.write(&[]).await?;
         self.to.flush().await.map_err(|e| io_error(&self.peer, e))
     }
 }
@@ -240,12 +268,14 @@ pub struct Conn {
     pub reader: ConnReader,
     /// The writing half.
     pub writer: ConnWriter,
+    /// Where the server gives out files, if it said so when the connection was made.
+    pub local_socket: Option<PathBuf>,
 }
 
 impl Conn {
     fn new(stream: BoxStream, peer: &str) -> Self {
         let (from, to) = tokio::io::split(stream);
-        Conn { reader: FrameReader::new(from, peer), writer: FrameWriter::new(to, peer) }
+        Conn { reader: FrameReader::new(from, peer), writer: FrameWriter::new(to, peer), local_socket: None }
     }
 }
 
@@ -263,6 +293,7 @@ pub async fn connect(
 ) -> Result<Conn, ConnError> {
     let making = async {
         let stream = world.net.connect(address).await.map_err(|e| io_error(address, e))?;
+        let same_machine = stream.same_machine();
         let mut conn = Conn::new(stream, address);
         let hello = v1::Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -274,6 +305,9 @@ pub async fn connect(
         let Frame::HelloReply(reply) = answer else {
             return Err(conn.reader.unexpected(&answer, "HelloReply"));
         };
+        if same_machine && !reply.local_socket.is_empty() {
+            conn.local_socket = Some(reply.local_socket.into());
+        }
         let refused = |source| ConnError::Refused { peer: address.into(), source };
         let there = convert::server(&reply.server, "server").map_err(refused)?;
         let of = convert::cluster(&reply.cluster, "cluster").map_err(refused)?;
@@ -290,12 +324,18 @@ pub async fn connect(
 }
 
 /// Shakes hands with a caller, as `server` of `cluster` (`None` while the server has not been adopted by one).
-/// A caller who wants somebody else is told so. Has no deadline of its own.
+/// A caller who wants somebody else is told so; one on this machine is told of `local_socket`. Has no deadline of its own.
 ///
 /// # Errors
 /// [`ConnError`]; the caller has been told then, where it could be.
-pub async fn accept(stream: BoxStream, cluster: Option<ClusterId>, server: ServerId) -> Result<Conn, ConnError> {
+pub async fn accept(
+    stream: BoxStream,
+    cluster: Option<ClusterId>,
+    server: ServerId,
+    local_socket: Option<&str>,
+) -> Result<Conn, ConnError> {
     let peer = stream.peer().to_string();
+    let local_socket = local_socket.filter(|_| stream.same_machine()).unwrap_or_default().to_owned();
     let mut conn = Conn::new(stream, &peer);
     let (first, _) = conn.reader.expect().await?;
     let Frame::Hello(hello) = first else {
@@ -305,8 +345,12 @@ pub async fn accept(stream: BoxStream, cluster: Option<ClusterId>, server: Serve
         conn.writer.send(v1::ErrorDetail::from(&source)).await?;
         return Err(ConnError::Refused { peer, source });
     }
-    let reply =
-        v1::HelloReply { protocol_version: PROTOCOL_VERSION, cluster: hello.cluster, server: server.to_bytes().into() };
+    let reply = v1::HelloReply {
+        protocol_version: PROTOCOL_VERSION,
+        cluster: hello.cluster,
+        server: server.to_bytes().into(),
+        local_socket,
+    };
     conn.writer.send(reply).await?;
     Ok(conn)
 }

@@ -14,8 +14,10 @@
 //! | `reader` | a file being read: verification, failover, hedging, fetching ahead |
 //! | `masters`, `session`, `ops`, `retry` | the leader, at-most-once, the schedule of attempts |
 //! | `pool`, `breaker`, `hedge` | connections to chunkservers, whom to ask last, when to ask a second |
-//! | [`channel`] | gRPC connections to masters |
+//! | `local` | chunks of servers on the same machine, read from their files |
+//! | [`channel`], [`leader`] | gRPC connections to masters; who leads when the one that led is silent |
 //! | [`frames`] | the data port's frames on a byte stream |
+//! | [`reused`] | memory that is written over again and again |
 //!
 //! This crate must not know how servers store or decide anything; it knows what `quarry-proto` says.
 //!
@@ -33,6 +35,8 @@ mod error;
 pub mod frames;
 mod hedge;
 mod info;
+pub mod leader;
+mod local;
 mod masters;
 mod metadata;
 mod namespace;
@@ -40,6 +44,7 @@ mod ops;
 mod pool;
 mod reader;
 mod retry;
+pub mod reused;
 mod session;
 mod settings;
 mod stale;

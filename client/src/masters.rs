@@ -9,18 +9,21 @@ use std::{
 };
 
 use quarry_env::{World, clock::timeout, net::BoxFuture};
-use quarry_proto::{REQUEST_ID, WireError, v1};
+use quarry_proto::{REQUEST_ID, WireError};
 use quarry_types::{Advice, ErrorCode, limits::CONNECT_DEADLINE};
 use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
 
-use crate::{ClientError, admin::admin, channel, retry::Backoff};
+use crate::{ClientError, channel, leader, retry::Backoff};
 
 pub(crate) use any::Asked;
 
 /// One attempt at a call; a master that does not answer within this is asked again, or another is.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
-/// While a master does not answer, the others are asked so often whether it leads still.
-const ASK_OTHERS: Duration = Duration::from_secs(1);
+/// While a master does not answer, the others are asked so often whether it leads still: a little longer than they take
+/// to elect another one.
+const ASK_OTHERS: Duration = Duration::from_millis(500);
+/// How long they may take to say so.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// No further attempt begins when less than this is left and a master has answered.
 const ATTEMPT_LEAST: Duration = Duration::from_millis(250);
 /// Hints followed without a pause: a leader may change on the way, but masters that point at each other must not spin.
@@ -123,6 +126,7 @@ impl Masters {
         let start = self.world.clock.now();
         let mut backoff = Backoff::default();
         let (mut sends, mut hints) = (0, 0);
+        let mut said = None;
         loop {
             let left = deadline.saturating_sub(self.world.clock.now().since(start));
             let target = self.target();
@@ -144,8 +148,10 @@ impl Masters {
             let pause = if follow { Duration::ZERO } else { backoff.pause(self.world.random.next_u64()) };
             // What a master answered says more than an attempt that cannot end in time.
             let least = if answered { ATTEMPT_LEAST } else { Duration::ZERO };
+            // What a master said tells more than that another one cannot be reached.
+            said = Some(error.clone()).filter(|_| answered).or(said);
             if self.world.clock.now().plus(pause).plus(least) >= start.plus(deadline) {
-                return Err(CallFailed { error: gave_up(doing, deadline, error), sends });
+                return Err(CallFailed { error: gave_up(doing, deadline, said.unwrap_or(error)), sends });
             }
             if !pause.is_zero() {
                 self.world.clock.sleep(pause).await;
@@ -188,23 +194,10 @@ impl Masters {
     async fn leads_elsewhere(&self, target: &str) -> String {
         loop {
             self.world.clock.sleep(ASK_OTHERS).await;
-            for other in self.addresses.iter().filter(|other| *other != target) {
-                let asked = timeout(&*self.world.clock, ASK_OTHERS, self.leader_by(other)).await;
-                if let Ok(Some(leader)) = asked
-                    && leader != target
-                {
-                    return leader;
-                }
+            if let Some(leader) = leader::elsewhere(&self.world, &self.addresses, target, ANSWER_WITHIN).await {
+                return leader;
             }
         }
-    }
-
-    /// Who leads, as the master at `address` knows.
-    async fn leader_by(&self, address: &str) -> Option<String> {
-        let channel = self.channel(address, ASK_OTHERS).await.ok()?;
-        let request = self.request(v1::MastersRequest { brief: true }, ASK_OTHERS);
-        let reply = admin(channel).masters(request).await.ok()?.into_inner();
-        reply.masters.into_iter().find(|master| master.id == reply.leader).map(|master| master.address)
     }
 
     async fn attempt_at<Q, A, F>(

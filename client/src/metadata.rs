@@ -53,6 +53,19 @@ impl Client {
             .await
     }
 
+    /// One page of all sealed chunks with who holds them, ascending by id. `after` is 0 for the first page, and what the page before
+    /// says for the others, until that is 0.
+    ///
+    /// # Errors
+    /// When no master answers.
+    pub async fn export_chunks(&self, after: u64) -> Result<v1::ExportChunksReply, ClientError> {
+        self.shared
+            .ask("exporting the chunks", v1::ExportChunksRequest { after }, |channel, request| {
+                Box::pin(async move { admin(channel).export_chunks(request).await })
+            })
+            .await
+    }
+
     /// Lets deletions and aborts go that are held back since a restore or a recovery. Whether they were. The same again is
     /// fine.
     ///

@@ -11,7 +11,10 @@ use quarry_proto::WireError;
 use quarry_types::{ClusterId, ErrorCode, ServerId, limits::CONNECT_DEADLINE};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::frames::{self, Conn};
+use crate::{
+    frames::{self, Conn},
+    local::Local,
+};
 
 /// An idle connection is used again within this; the server may close an older one.
 const IDLE_FOR: Duration = Duration::from_secs(5);
@@ -26,6 +29,7 @@ type Key = (ServerId, String);
 
 pub(crate) struct Pool {
     world: World,
+    local: Arc<Local>,
     slots: Arc<Semaphore>,
     idle: Mutex<BTreeMap<Key, Vec<(Instant, Conn)>>>,
 }
@@ -53,8 +57,9 @@ pub(crate) struct Target {
 }
 
 impl Pool {
-    pub(crate) fn new(world: World, connections: usize) -> Self {
-        Pool { world, slots: Arc::new(Semaphore::new(connections)), idle: Mutex::default() }
+    /// `local` is told which servers are on this machine.
+    pub(crate) fn new(world: World, local: &Arc<Local>, connections: usize) -> Self {
+        Pool { world, local: Arc::clone(local), slots: Arc::new(Semaphore::new(connections)), idle: Mutex::default() }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Vec<(Instant, Conn)>>> {
@@ -72,8 +77,9 @@ impl Pool {
         if !fresh && let Some(conn) = self.take_idle(&key) {
             return Ok(Pooled { conn, slot: Slot { key, reused: true, _permit: permit } });
         }
-        let conn =
+        let mut conn =
             frames::connect(&self.world, &target.address, target.cluster, target.server, CONNECT_DEADLINE).await?;
+        self.local.learn(target.server, conn.local_socket.take());
         Ok(Pooled { conn, slot: Slot { key, reused: false, _permit: permit } })
     }
 

@@ -3,7 +3,7 @@
 //! | module | does |
 //! |---|---|
 //! | `opened` | what was opened and where its chunks are |
-//! | `conversation` | one read from one replica, each block verified |
+//! | `conversation`, `from_file` | one read from one replica, each block verified; the same without its server |
 //! | `range` | a range of a chunk: failover, hedging, the whole chunk's CRC |
 //! | `whole`, `failures` | the verdicts, pure |
 //! | `ahead` | fetching the next chunks while the present one is used |
@@ -11,6 +11,7 @@
 mod ahead;
 mod conversation;
 mod failures;
+mod from_file;
 mod opened;
 mod range;
 mod whole;
@@ -37,8 +38,10 @@ use range::RangeReader;
 /// What a reader did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadStats {
-    /// Verified payload bytes received.
+    /// Verified payload bytes handed out.
     pub bytes_received: u64,
+    /// Of these, read from the files of servers on this machine.
+    pub local_bytes: u64,
     /// How often reading went on with another replica.
     pub failovers: u64,
     /// Replicas whose bytes failed a check.
@@ -50,6 +53,7 @@ pub struct ReadStats {
 #[derive(Default)]
 struct Counters {
     bytes_received: AtomicU64,
+    local_bytes: AtomicU64,
     failovers: AtomicU64,
     corrupt: AtomicU64,
     hedges: AtomicU64,
@@ -107,6 +111,7 @@ impl FileReader {
         let counters = &self.file.counters;
         ReadStats {
             bytes_received: counters.bytes_received.load(Ordering::Relaxed),
+            local_bytes: counters.local_bytes.load(Ordering::Relaxed),
             failovers: counters.failovers.load(Ordering::Relaxed),
             corrupt: counters.corrupt.load(Ordering::Relaxed),
             hedges: counters.hedges.load(Ordering::Relaxed),

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -194,5 +195,18 @@ pub trait DiskFile: Send + Sync {
     /// Says that the bytes at `offset` need not stay in memory, so that the next read comes from the medium. Only a hint.
     fn forget_cached(&self, offset: u64, length: u64) {
         let _nothing_is_cached_here = (offset, length);
+    }
+
+    /// Fills the beginning of `buffer` from `offset` with what is in memory, and says with how many bytes. It never waits for
+    /// the medium, so that it may be called anywhere; what it does not give is had by [`DiskFile::read_exact_at`], which
+    /// also tells what is wrong.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let _nothing_is_cached_here = (buffer, offset);
+        0
+    }
+
+    /// The file as the operating system knows it, to be passed to another process; `None` where it knows none.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }

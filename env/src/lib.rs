@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | [`clock`] | [`Clock`] | tokio's clock and the system's wall clock | tokio's paused clock |
 //! | [`net`] | [`Net`] | TCP | turmoil |
+//! | [`local`] | [`Net`], too | Unix sockets | none: every call says so |
 //! | [`disk`] | [`Disk`], [`DiskFile`] | files | pages that forget what was not synced |
 //! | [`kv`] | [`Kv`], [`KvFactory`] | RocksDB (`quarry-env-rocks`) | sorted map that forgets what was not synced |
 //! | [`random`] | [`Random`] | the operating system | ChaCha from a seed |
@@ -20,6 +21,7 @@ pub mod blocking;
 pub mod clock;
 pub mod disk;
 pub mod kv;
+pub mod local;
 pub mod net;
 pub mod random;
 mod real;

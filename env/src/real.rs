@@ -3,6 +3,7 @@
 
 mod files;
 mod tcp;
+mod unix;
 
 use std::{
     sync::Arc,

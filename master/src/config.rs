@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use quarry_types::{duration, limits};
 
-/// Log lines unless told otherwise: openraft tells its whole state at `info`.
-const LOG: &str = "info,openraft=warn";
+/// Log lines unless told otherwise: openraft tells its whole state at `info`, and at `warn` ten times a second of each member
+/// that does not answer, which `raft::network` says once.
+const LOG: &str = "info,openraft=error";
 
 /// A format for log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +204,8 @@ pub fn is_address(text: &str) -> bool {
 }
 
 /// Whether `HOST:PORT` is a place to listen at and none to connect to.
-fn is_everywhere(address: &str) -> bool {
+#[must_use]
+pub fn is_everywhere(address: &str) -> bool {
     address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
 }
 

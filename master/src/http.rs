@@ -35,15 +35,19 @@ fn leader(shared: &Weak<Shared>, stopped: &watch::Receiver<bool>) -> Result<(), 
     shared.leading().map(drop).map_err(|fault| fault.message)
 }
 
-/// It leads, or knows who does.
+/// It leads and has room for changes, or knows who leads and that a majority stands by that one.
 fn ready(shared: &Weak<Shared>, stopped: &watch::Receiver<bool>) -> Result<(), String> {
     let shared = shared.upgrade().ok_or("the master has stopped")?;
     if *stopped.borrow() {
         return Err("the master is stopping".into());
     }
     match shared.leading() {
+        Ok(_) if shared.group.was_short_of_room() => Err(format!(
+            "the disk of {} is full, and changes are refused: free some room there",
+            shared.group.dir().display()
+        )),
         Ok(_) => Ok(()),
-        Err(fault) if fault.leader.is_some() => Ok(()),
+        Err(_) if shared.group.followed().is_some() => Ok(()),
         Err(fault) => Err(fault.message),
     }
 }

@@ -44,7 +44,8 @@ pub struct FullWanted {
 pub struct Locations {
     key: ClusterKey,
     servers: BTreeMap<ServerId, Inventory>,
-    holders: BTreeMap<ChunkId, BTreeSet<ServerId>>,
+    /// In order. Few of each chunk, and a chunk for each 64 MiB in the cluster: a set would take three times the room.
+    holders: BTreeMap<ChunkId, Vec<ServerId>>,
     changed: BTreeSet<ChunkId>,
     changed_too_much: bool,
 }
@@ -128,7 +129,7 @@ impl Locations {
             }
         }
         for chunk in replicas.keys() {
-            self.holders.entry(*chunk).or_default().insert(server);
+            add_holder(&mut self.holders, *chunk, server);
             if self.replica(server, *chunk).is_none() {
                 self.note_change(*chunk);
             }
@@ -182,7 +183,7 @@ impl Locations {
         for change in changes {
             match change.replica {
                 Some(_) => {
-                    self.holders.entry(change.chunk).or_default().insert(server);
+                    add_holder(&mut self.holders, change.chunk, server);
                 }
                 None => remove_holder(&mut self.holders, change.chunk, server),
             }
@@ -195,7 +196,7 @@ impl Locations {
     pub fn receipt(&mut self, receipt: &Receipt) {
         let Some(inventory) = self.servers.get_mut(&receipt.server).filter(|i| i.number.is_some()) else { return };
         if inventory.note(receipt) {
-            self.holders.entry(receipt.chunk).or_default().insert(receipt.server);
+            add_holder(&mut self.holders, receipt.chunk, receipt.server);
             self.note_change(receipt.chunk);
         }
     }
@@ -290,9 +291,17 @@ impl Locations {
     }
 }
 
-fn remove_holder(holders: &mut BTreeMap<ChunkId, BTreeSet<ServerId>>, chunk: ChunkId, server: ServerId) {
+fn add_holder(holders: &mut BTreeMap<ChunkId, Vec<ServerId>>, chunk: ChunkId, server: ServerId) {
+    let servers = holders.entry(chunk).or_default();
+    if let Err(at) = servers.binary_search(&server) {
+        servers.reserve_exact(1);
+        servers.insert(at, server);
+    }
+}
+
+fn remove_holder(holders: &mut BTreeMap<ChunkId, Vec<ServerId>>, chunk: ChunkId, server: ServerId) {
     if let Some(servers) = holders.get_mut(&chunk) {
-        servers.remove(&server);
+        servers.retain(|holder| *holder != server);
         if servers.is_empty() {
             holders.remove(&chunk);
         }

@@ -168,13 +168,19 @@ struct RunArgs {
     /// Log lines for people (human) or programs (json) [default: human]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Which log lines, like `info` or `quarry_master=debug` [default: info,openraft=warn]
+    /// Which log lines, like `info` or `quarry_master=debug` [default: info,openraft=error]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }
 
 fn address(text: &str) -> Result<String, String> {
-    config::is_address(text).then(|| text.to_owned()).ok_or_else(|| "not HOST:PORT".into())
+    match text {
+        _ if !config::is_address(text) => Err("not HOST:PORT".into()),
+        _ if config::is_everywhere(text) => {
+            Err("where others reach this master is one address, not all of them".into())
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

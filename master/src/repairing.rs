@@ -39,6 +39,8 @@ pub enum Survey {
     Behind(ChunkId),
     /// Everything was looked at once; since then changes tell.
     Done,
+    /// The same, and all is looked at again for the sake of chunks that the ledger had no room for. It goes on behind this one.
+    Again(ChunkId),
 }
 
 /// Work on chunks that are not as they should be.
@@ -71,6 +73,31 @@ pub struct Repairing {
 impl Survey {
     /// Nothing was looked at yet.
     pub const BEGIN: Survey = Survey::Behind(ChunkId(0));
+
+    /// Everything was looked at once.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        !matches!(self, Survey::Behind(_))
+    }
+
+    /// It goes on behind this chunk, if at all.
+    #[must_use]
+    pub fn after(self) -> Option<ChunkId> {
+        match self {
+            Survey::Behind(after) | Survey::Again(after) => Some(after),
+            Survey::Done => None,
+        }
+    }
+
+    /// As it is when it has come to this chunk, or to the end.
+    #[must_use]
+    pub fn at(self, last: Option<ChunkId>) -> Survey {
+        match (self, last) {
+            (Survey::Behind(_), Some(last)) => Survey::Behind(last),
+            (Survey::Again(_), Some(last)) => Survey::Again(last),
+            (Survey::Done, _) | (_, None) => Survey::Done,
+        }
+    }
 }
 
 impl Default for Repairing {
@@ -97,7 +124,7 @@ impl Repairing {
     /// Who has what is known, and every chunk was looked at.
     #[must_use]
     pub fn knows_all(&self) -> bool {
-        self.ready && self.survey == Survey::Done
+        self.ready && self.survey.is_over()
     }
 
     /// All chunks of a server are to be looked at.
@@ -182,10 +209,10 @@ impl Repairing {
         self.queue.unblock(UNBLOCK_MAX);
     }
 
-    /// Everything that changed was looked at.
+    /// Everything that changed was looked at, and whatever is not as it should be stands in the ledger.
     #[must_use]
     pub fn is_settled(&self, locations: &Locations) -> bool {
-        self.knows_all() && self.has_looked(locations)
+        self.knows_all() && self.has_looked(locations) && self.queue.is_whole()
     }
 
     /// Everything that was told to this leader so far was looked at.

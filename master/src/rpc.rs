@@ -47,7 +47,12 @@ async fn answer<T>(span: Span, work: impl Future<Output = Result<T, WireError>>)
                 Ok(Response::new(reply))
             }
             Err(error) => {
-                tracing::info!(code = %error.code, error = %error.message, "refused");
+                // Whoever asks another master than the leader is told so: that is no news.
+                if error.code == ErrorCode::NotLeader {
+                    tracing::debug!(code = %error.code, error = %error.message, "refused");
+                } else {
+                    tracing::info!(code = %error.code, error = %error.message, "refused");
+                }
                 Err(Status::from(error))
             }
         }

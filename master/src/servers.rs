@@ -20,6 +20,11 @@ use quarry_types::{ServerId, limits};
 /// under way.
 const BEATS_BEHIND_MAX: u32 = 3;
 
+/// Servers that refuse this master and are remembered. More are the same trouble.
+const REFUSING_MAX: usize = 1024;
+/// A server that refuses tries on every few seconds; one that was not heard for so long has found its master.
+const REFUSAL_AGE: Duration = Duration::from_secs(60);
+
 /// Over how long disk errors count against a server.
 const ERRORS_WINDOW: Duration = Duration::from_secs(60);
 
@@ -85,6 +90,8 @@ pub struct Servers {
     rows: BTreeMap<ServerId, rows::Server>,
     /// Replicated time, as it was last seen.
     elapsed_ms: u64,
+    /// Those that take no orders from this master: why, and when they said so last.
+    refusing: BTreeMap<ServerId, (String, Instant)>,
 }
 
 /// What a server said when it registered.
@@ -112,6 +119,19 @@ impl Servers {
     /// What the replicated state says of a server now.
     pub fn remember(&mut self, server: ServerId, row: rows::Server) {
         self.rows.insert(server, row);
+    }
+
+    /// A server takes no orders from this master.
+    pub fn refuses(&mut self, server: ServerId, why: String, now: Instant) {
+        if self.refusing.len() < REFUSING_MAX || self.refusing.contains_key(&server) {
+            self.refusing.insert(server, (why, now));
+        }
+    }
+
+    /// Why servers take no orders from this master, as far as they said so of late.
+    pub fn refusals(&self, now: Instant) -> impl Iterator<Item = &str> {
+        let recent = move |at: Instant| now.since(at) < REFUSAL_AGE;
+        self.refusing.values().filter(move |(_, at)| recent(*at)).map(|(why, _)| why.as_str())
     }
 
     /// Replicated time moved on.
@@ -184,6 +204,7 @@ impl Servers {
     /// A server registered; an earlier registration of it is void.
     pub fn register(&mut self, server: ServerId, from: Registered, start_counter: u64, now: Instant) {
         self.detector.beat(server, now.0);
+        self.refusing.remove(&server);
         let Registered { registration, address, rack, durability, disks } = from;
         let (active_writes, active_reads, placed_since_beat, beats_behind) = (0, 0, 0, 0);
         let errors = disks.iter().fold(0u64, |sum, disk| sum.saturating_add(disk.errors));

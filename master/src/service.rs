@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod complete;
 mod explain;
+mod export;
 mod heartbeat;
 mod hints;
 mod list;

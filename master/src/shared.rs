@@ -220,7 +220,15 @@ impl Shared {
             ));
         }
         let whom = state.leader.as_deref().map_or("no leader is known".into(), |l| format!("the leader is {l}"));
-        let message = format!("this master does not lead the group: {whom}");
+        // Without figures, so that whoever says a thing once says this once.
+        let doubt = self.group.in_doubt().map_or_else(String::new, |why| {
+            format!(
+                ", but no leader proves to this master that a majority of the masters stands by it{why}: see `quarry masters` \
+                 and start those that do not run"
+            )
+        });
+        // Clients are told of it also when in doubt: they may know no other way to one that leads again.
+        let message = format!("this master does not lead the group: {whom}{doubt}");
         Err(Fault { leader: state.leader, ..fault(ErrorCode::NotLeader, message) })
     }
 

@@ -197,6 +197,28 @@ frames! {
     Probe(v1::Probe) = 15,
     /// Yes, and the disk works.
     ProbeReply(v1::ProbeReply) = 16,
+    /// Asks for the file of a sealed replica, over the local socket.
+    OpenLocal(v1::OpenLocal) = 17,
+    /// Comes with it.
+    LocalFile(v1::LocalFile) = 18,
+    /// What was read of one.
+    ReadLocally(v1::ReadLocally) = 19,
+}
+
+/// Most bytes of a frame without payload.
+pub const MESSAGE_BYTES_MAX: usize = HEADER_BYTES + META_BYTES_MAX;
+
+/// Decodes a message that is one frame without payload, as the local socket carries them.
+///
+/// # Errors
+/// [`FrameError`]; [`FrameError::Checksum`] also when it is cut short or something follows.
+pub fn decode_message(bytes: &[u8]) -> Result<Frame, FrameError> {
+    let (head, meta) = bytes.split_first_chunk().ok_or(FrameError::Checksum)?;
+    let header = Header::decode(head)?;
+    match header.payload_bytes() {
+        0 => header.frame(meta),
+        bytes => Err(FrameError::Payload { kind: header.kind, bytes }),
+    }
 }
 
 fn has_payload(kind: u8) -> bool {
@@ -280,10 +302,34 @@ mod tests {
         assert_eq!(to, &b"before"[..]);
     }
 
+    #[test]
+    fn a_message_is_one_frame_and_nothing_else() {
+        let file = v1::LocalFile { data_offset: 8192, block_crcs: vec![1, 0xffff_ffff] };
+        let mut bytes = BytesMut::new();
+        encode(&Frame::from(file.clone()), 0, &mut bytes).unwrap();
+        let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(text, "5152594601120d0000000000829cd8ec088040120801000000ffffffff", "yesterday's bytes");
+        assert_eq!(decode_message(&bytes), Ok(Frame::LocalFile(file)));
+        for cut in 0..bytes.len() {
+            assert!(decode_message(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        bytes.put_u8(0);
+        assert!(decode_message(&bytes).is_err());
+        let (_, packet) = sample();
+        assert!(matches!(decode_message(&packet), Err(FrameError::Payload { .. })));
+    }
+
+    #[test]
+    fn the_checksums_of_a_whole_chunk_fit_a_message() {
+        let block_crcs = vec![u32::MAX; usize::try_from(quarry_types::limits::BLOCKS_PER_CHUNK).unwrap()];
+        encode(&Frame::from(v1::LocalFile { data_offset: u64::MAX, block_crcs }), 0, &mut BytesMut::new()).unwrap();
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), HEADER_BYTES..400)) {
             let _ = decode(&bytes);
+            let _ = decode_message(&bytes);
         }
 
         #[test]

@@ -56,7 +56,8 @@ export PATH="$tools/bin:$PATH"
 tool() {
     command -v "$1" >/dev/null && return
     say "Installing $1 $2"
-    # A target directory of its own: the tool's build must not touch the workspace's.
-    CARGO_TARGET_DIR="$tools/target" cargo install --locked --quiet --root "$tools" --version "$2" "$1"
+    # A target directory of its own: the tool's build must not touch the workspace's. Not optimised: it runs for a moment, and
+    # compiling it takes minutes.
+    CARGO_TARGET_DIR="$tools/target" cargo install --debug --locked --quiet --root "$tools" --version "$2" "$1"
     rm -rf "$tools/target"
 }

@@ -12,6 +12,7 @@
 //! | [`namespace`] | a network namespace whose way to a port can be cut; needs root |
 //! | [`network`] | several of them on one switch, whose links can be cut in one direction; needs root |
 //! | [`mount`] | a file system in memory that can be taken away; needs root |
+//! | [`pages`] | what servers show over HTTP |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //!
 //! It knows the binaries from the outside only: their flags, their ports, what they print.
@@ -24,6 +25,7 @@ pub mod group;
 pub mod mount;
 pub mod namespace;
 pub mod network;
+pub mod pages;
 pub mod process;
 pub mod wait;
 

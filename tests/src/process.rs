@@ -155,6 +155,14 @@ impl Ended {
         Ended(child)
     }
 
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).expect("a pid fits")), signal).expect("the process is there");
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

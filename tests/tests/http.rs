@@ -1,31 +1,17 @@
 //! What the servers show over HTTP: metrics, and whether they can do their work.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
+use std::time::Duration;
+
+use quarry_tests::{
+    Cluster, Options, cli,
+    cluster::Server,
+    data,
+    pages::{metric, page},
+    process::Process,
+    wait,
 };
 
-use quarry_tests::{Cluster, Options, cli, data, process::Process, wait};
-
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A page: its status line and headers, and its body.
-fn page(process: &Process, path: &str) -> String {
-    let address = process.http.as_deref().expect("it serves HTTP");
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers with text");
-    answer
-}
-
-/// The value of a metric, named as it stands on the page.
-fn metric(process: &Process, name: &str) -> Option<f64> {
-    let page = page(process, "/metrics");
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
 
 fn wait_metric(process: &Process, name: &str, good: impl Fn(f64) -> bool) {
     wait::until(name, PATIENCE, || match metric(process, name) {
@@ -97,4 +83,18 @@ fn of_three_masters_all_are_ready_and_one_is_the_leader() {
     is(&mut cluster, "/leader", &[true, false, false]);
     cluster.quarry(&["masters", "transfer-leader", "m2"]).ok();
     is(&mut cluster, "/leader", &[false, true, false]);
+    // One that is no member any more is not sent requests.
+    cluster.quarry(&["masters", "remove", "m3"]).ok();
+    let removed = cluster.others[1].process();
+    wait::until("it to notice", PATIENCE, || match page(removed, "/readyz") {
+        said if said.starts_with("HTTP/1.1 503") && said.contains("in this group no more") => Ok(()),
+        said => Err(said),
+    });
+    // Without a majority nobody is ready, whoever led last.
+    cluster.others.iter_mut().for_each(Server::kill);
+    let first = cluster.master.process();
+    wait::until("it to notice", PATIENCE, || match page(first, "/readyz") {
+        said if said.starts_with("HTTP/1.1 503") && said.contains("a majority of the masters") => Ok(()),
+        said => Err(said),
+    });
 }

@@ -3,6 +3,8 @@
 //! | variable | means | default |
 //! |---|---|---|
 //! | `QUARRY_MANY_FILES` | how many files there are; a tenth of them in one directory | 200,000 |
+//!
+//! With 10,000,000 it takes longer than a test may unless it is run with `--profile long`.
 
 use std::{
     io::{BufRead, BufReader},
@@ -30,6 +32,8 @@ use quarry_types::{ChunkId, Crc32, InodeId, LeaseId, ServerId, ids::ROOT};
 const FIRST: u64 = 1 << 32;
 /// Files written by one batch.
 const STEP: u64 = 2000;
+/// Memory for what is written and not yet in tables, in bytes.
+const FILL_BUFFER: usize = 256 << 20;
 /// Files in each directory but the first.
 const IN_ONE: u64 = 1000;
 /// What the master may take, in bytes, however many files there are.
@@ -123,7 +127,9 @@ fn state_of(data: &Path) -> PathBuf {
 /// Writes the files beside Raft, as if they had always been there.
 fn fill(data: &Path, files: u64) {
     let spaces: Vec<Space> = Table::ALL.iter().map(|table| Space(table.name())).chain([Space("applied")]).collect();
-    let kv = Rocks.open(&state_of(data), &spaces, KvOptions::default()).expect("the state opens");
+    // With the master's own write buffer most of the time would go into compactions.
+    let options = KvOptions { write_buffer_bytes: FILL_BUFFER, ..KvOptions::default() };
+    let kv = Rocks.open(&state_of(data), &spaces, options).expect("the state opens");
     let write = |changes: Vec<Change>| kv.write(Batch { changes }, None).expect("the state takes it");
     let directories = place(files - 1, files).0 + 1;
     write((0..directories).flat_map(directory).collect());

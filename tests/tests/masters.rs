@@ -80,7 +80,13 @@ fn a_master_that_cannot_be_one_is_refused() {
     assert!(!cluster.path("new").exists(), "what was refused leaves nothing behind");
     // Nobody answers there, or one that speaks otherwise.
     let refused = cluster.quarry(&["masters", "add", "127.0.0.1:1", "--timeout", "3s"]);
-    assert!(refused.code != 0 && refused.stderr.contains("127.0.0.1:1"), "{}", refused.stderr);
+    assert!(
+        refused.code == 3 && refused.stderr.contains("no master of this cluster answers at 127.0.0.1:1"),
+        "{}",
+        refused.stderr
+    );
+    let refused = cluster.quarry(&["masters", "add", "0.0.0.0:9400"]);
+    assert!(refused.code == 2 && refused.stderr.contains("the others reach it"), "{}", refused.stderr);
     // One that does not run is not let in by its directory, and makes nobody wait.
     let (code, error) = join("second", "cluster.key");
     assert_eq!(code, Some(0), "{error}");
@@ -142,6 +148,22 @@ fn s1_s4_clients_notice_nothing_when_the_leader_is_killed_frozen_or_replaced() {
             assert!(rounds > 2, "{rounds} rounds");
         }
     });
+}
+
+/// A leader that stands still says nothing of it: chunkservers ask the others before they give it up for its silence.
+#[test]
+fn s8_chunkservers_find_the_next_leader_when_the_present_one_stands_still() {
+    let mut cluster = three();
+    let leads = leader(&cluster);
+    at(&mut cluster, &leads).process().signal(Signal::SIGSTOP);
+    wait::until("all chunkservers to hear of another leader", LIMIT, || {
+        let heard = |server: &&Server| server.log().contains("the master answers no beats, and 127.0.0.1:");
+        let count = cluster.servers.iter().filter(heard).count();
+        if count == cluster.servers.len() { Ok(()) } else { Err(format!("{count} have")) }
+    });
+    cluster.put("/meanwhile", &[], b"written");
+    at(&mut cluster, &leads).process().signal(Signal::SIGCONT);
+    assert_eq!(cluster.quarry(&["cat", "/meanwhile"]).ok(), b"written");
 }
 
 #[test]

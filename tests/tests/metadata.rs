@@ -210,6 +210,9 @@ fn refuses_the_old_and_siblings(cluster: &mut Cluster, old: &Path, file: &Path, 
     restore(cluster, &key(cluster), file, &[]).ok();
     cluster.master.restart();
     log_has(cluster, "refuses a leader of another history");
+    cluster.wait_state(0, "dead", LIMIT);
+    let notices = cluster.status()["notices"].to_string();
+    assert!(notices.contains("refuses a leader of another history"), "{notices}");
     cluster.master.kill();
     fs::remove_dir_all(&mine).expect("the directory goes");
     restore(cluster, &key(cluster), file, &["--lineage", "3"]).ok();

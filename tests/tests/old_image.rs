@@ -99,6 +99,28 @@ fn s11_an_old_image_is_refused_also_by_a_leader_that_was_elected_since() {
     check(&cluster, 10);
 }
 
+/// Power is lost everywhere, and the leader's disk comes back without what it was told last: nobody else knows exactly what it
+/// had acknowledged, so it must not go on as if it led still.
+#[test]
+fn s1_s11_a_leader_that_lost_its_last_entries_undoes_nothing_that_was_acknowledged() {
+    let mut cluster = three();
+    put(&cluster, 0, 5);
+    wait_recorded(&cluster);
+    let leads = group::leader(&cluster);
+    let copy = cluster.path("copy");
+    // It must run meanwhile, or another one would lead. Nothing is written now, so that the copy is one moment's.
+    group::copy_dir(&group::at(&mut cluster, &leads).data, &copy);
+    put(&cluster, 5, 5);
+    let Cluster { master, others, .. } = &mut cluster;
+    [master].into_iter().chain(others).for_each(|master| master.kill());
+    put_back(&mut cluster, &leads, &copy);
+    let Cluster { master, others, .. } = &mut cluster;
+    [master].into_iter().chain(others).for_each(|master| master.restart());
+    check(&cluster, 10);
+    put(&cluster, 10, 2);
+    check(&cluster, 12);
+}
+
 #[test]
 fn s4_s11_a_copy_of_the_empty_files_of_a_member_undoes_nothing_that_was_acknowledged() {
     let mut cluster = three();

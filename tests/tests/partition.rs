@@ -134,11 +134,20 @@ fn who_is_cut_off_from_the_master_only_serves_reads_and_is_not_repaired_before_i
 fn a_rack_that_goes_at_once_is_not_copied_but_what_has_one_replica_left_is_until_an_operator_lets_it_go() {
     let mut cluster = Cluster::start(&options(6, 3, &["repair-delay=5s"]));
     let rack = [0, 3];
-    let (three, two) = (fill(&cluster, "three", 12, "3"), fill(&cluster, "two", 12, "2"));
+    let (three, mut two) = (fill(&cluster, "three", 12, "3"), fill(&cluster, "two", 12, "2"));
     let copied = copies(&cluster, &three);
     let hit = |names: &[String]| names.iter().filter(|n| cluster.placed(n)[0].iter().any(|s| rack.contains(s))).count();
     assert_eq!(hit(&three), three.len(), "a replica on each rack");
-    assert!(hit(&two) > 0);
+    // Servers that have much to do for a moment get nothing new meanwhile, on this machine perhaps the whole rack.
+    let mut again = 0;
+    wait::until("one of two replicas in the rack", LIMIT, || {
+        if hit(&two) > 0 {
+            return Ok(());
+        }
+        again += 1;
+        two = fill(&cluster, &format!("two-{again}-"), 12, "2");
+        Err(format!("none of them, {again} times"))
+    });
     rack.iter().for_each(|server| cluster.servers[*server].kill());
     rack.iter().for_each(|server| cluster.wait_state(*server, "dead", LIMIT));
 

@@ -59,10 +59,12 @@ pub(crate) async fn run(context: Arc<Context>, about: About) {
                 info!(master = registered.master, registration = registered.number, "registered");
                 let began = context.world.clock.now();
                 let master = registered.master.clone();
-                let end = session::run(&context, registered).await;
+                let end = session::run(&context, &about.masters, registered).await;
                 info!("the registration has ended: {end}");
-                if matches!(end, session::End::Failed(_)) {
-                    masters.failed(&master);
+                match end {
+                    session::End::Failed(_) => masters.failed(&master),
+                    session::End::Superseded(leader) => masters.leads(leader),
+                    _ => {}
                 }
                 backoff.lasted(context.world.clock.now().since(began));
             }

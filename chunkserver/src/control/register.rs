@@ -51,6 +51,11 @@ impl Masters {
         self.known.extend(failed);
     }
 
+    /// Another one leads now: it is asked first.
+    pub(super) fn leads(&mut self, address: String) {
+        self.leader = Some(address);
+    }
+
     fn order(&self) -> VecDeque<String> {
         let mut order: VecDeque<String> = self.leader.iter().cloned().collect();
         order.extend(self.known.iter().filter(|known| Some(*known) != self.leader.as_ref()).cloned());
@@ -152,6 +157,7 @@ async fn introduce(context: &Context, about: &About) -> v1::Signed {
         durability: durability.into(),
         build: concat!("quarry-chunkserver ", env!("CARGO_PKG_VERSION")).into(),
         protocol_version: PROTOCOL_VERSION,
+        follows: context.store.leadership().map(Into::into),
     };
     signed::sign(&context.key, &registration)
 }

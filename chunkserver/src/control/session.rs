@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use quarry_client::channel::connect;
-use quarry_env::clock::timeout;
+use quarry_client::{channel::connect, leader};
+use quarry_env::{Instant, clock::timeout};
 use quarry_proto::{
     WireError,
     v1::{self, chunkservers_client::ChunkserversClient, master_message, server_message},
 };
 use quarry_types::{
     ChunkId, ErrorCode,
-    limits::{CONNECT_DEADLINE, DEAD_AFTER, GRPC_MESSAGE_BYTES},
+    limits::{CONNECT_DEADLINE, DEAD_AFTER, GRPC_MESSAGE_BYTES, SUSPECT_AFTER},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +45,8 @@ const COMMANDS_WAITING: usize = 256;
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// Removals of an earlier registration that are half-way are done within this, or their disk hangs.
 const REMOVALS_DEADLINE: Duration = Duration::from_secs(60);
+/// How long other masters may take to say who leads, when the one that led is silent.
+const ASK_OTHERS: Duration = Duration::from_millis(500);
 /// How often the disks are asked for their room.
 const DISKS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait for the master to take a goodbye.
@@ -58,6 +60,8 @@ pub(super) enum End {
     RegisterAgain,
     /// The master closed the stream.
     Closed,
+    /// The master is silent, and the one at this address leads.
+    Superseded(String),
     /// Something failed.
     Failed(WireError),
 }
@@ -68,6 +72,7 @@ impl fmt::Display for End {
             End::Stopping => f.write_str("this server stops"),
             End::RegisterAgain => f.write_str("the master asks for a new one"),
             End::Closed => f.write_str("the master closed the stream"),
+            End::Superseded(leader) => write!(f, "the master answers no beats, and {leader} leads"),
             End::Failed(error) => error.fmt(f),
         }
     }
@@ -78,6 +83,8 @@ struct Session {
     number: u64,
     beat_interval: Duration,
     sequence: AtomicU64,
+    /// When the master said something last.
+    heard: watch::Sender<Instant>,
     disks: watch::Sender<Vec<v1::DiskInfo>>,
     /// Ranges that the master wants reported anew.
     wanted: AtomicU64,
@@ -88,7 +95,7 @@ struct Session {
 }
 
 /// Lives one registration.
-pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
+pub(super) async fn run(context: &Arc<Context>, masters: &[String], registered: Registered) -> End {
     let Registered { master, client, number, beat_interval } = registered;
     let mut reporter = Reporter {
         world: context.world.clone(),
@@ -103,6 +110,7 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         number,
         beat_interval,
         sequence: AtomicU64::new(0),
+        heard: watch::Sender::new(context.world.clock.now()),
         disks: watch::Sender::new(Vec::new()),
         wanted: AtomicU64::new(0),
         report_wanted: Notify::new(),
@@ -134,6 +142,7 @@ pub(super) async fn run(context: &Arc<Context>, registered: Registered) -> End {
         end = session.beat(&to_master) => end,
         end = session.report(&mut reporter) => end,
         end = session.watch_disks() => end,
+        end = session.superseded(&master, masters) => end,
     };
     context.registered.store(false, Ordering::Relaxed);
     if matches!(end, End::Stopping) {
@@ -183,7 +192,7 @@ impl Session {
             quarantined: counts.quarantined,
             cpu_percent: context.traffic.cpu_percent.load(Ordering::Relaxed),
             latency_us: context.traffic.latency_us(context.world.clock.now()),
-            read_bytes: context.traffic.reads.bytes(),
+            read_bytes: context.traffic.read_bytes(),
             written_bytes: context.traffic.writes.bytes(),
             scrubbed_bytes: scrub.scrubbed_bytes,
             oldest_verified_ms: scrub.oldest_verified_ms,
@@ -228,6 +237,7 @@ impl Session {
                     return End::Failed(WireError::new(ErrorCode::Unavailable, message));
                 }
             };
+            self.heard.send_replace(self.context.world.clock.now());
             match message.body {
                 Some(master_message::Body::Beat(reply)) => {
                     if reply.register_again {
@@ -247,6 +257,26 @@ impl Session {
                 Some(master_message::Body::Command(command)) => self.accept(command, to).await,
                 None => debug!("a message of a kind that this release does not know"),
             }
+        }
+    }
+
+    /// Completes when the master at `silent` has answered no beat for a while and another of `masters` knows that another one
+    /// leads. Silence alone ends a registration much later: to register anew is dear, and the master may only be busy.
+    async fn superseded(&self, silent: &str, masters: &[String]) -> End {
+        let world = &self.context.world;
+        let suspicious = (self.beat_interval * 3 / 2).max(SUSPECT_AFTER);
+        // The stream has just been opened: that was an answer.
+        self.heard.send_replace(world.clock.now());
+        loop {
+            let left = suspicious.saturating_sub(world.clock.now().since(*self.heard.borrow()));
+            if !left.is_zero() {
+                world.clock.sleep(left).await;
+                continue;
+            }
+            if let Some(leader) = leader::elsewhere(world, masters, silent, ASK_OTHERS).await {
+                return End::Superseded(leader);
+            }
+            world.clock.sleep(ASK_OTHERS / 2).await;
         }
     }
 

@@ -76,7 +76,7 @@ pub(super) async fn open(world: &World, permitted: &Permitted) -> Result<Option<
         Ok(Err(e)) => return Err(peer.error(e)),
         Err(late) => return Err(peer.broken(&format!("opening the chunk: {late}"))),
     }
-    let Conn { reader, writer } = conn;
+    let Conn { reader, writer, .. } = conn;
     Ok(Some((NextWriter { peer: peer.clone(), writer }, NextReader { peer, reader })))
 }
 

@@ -19,6 +19,15 @@ pub const READS_MAX: usize = 32;
 /// Of these, reads of other servers that copy, at most.
 pub const COPY_READS_MAX: usize = 8;
 
+/// Connections to the local socket at once; a further caller is turned away and reads over the network.
+pub const LOCAL_CONNECTIONS_MAX: usize = 64;
+/// Longest message of a local caller, in bytes.
+pub const LOCAL_MESSAGE_BYTES_MAX: usize = 1024;
+/// Files given out to one local caller that count as being read; clients hold no more.
+pub const GIVEN_OUT_MAX: usize = 64;
+/// A local connection on which nothing is said ends after this. Clients let a file go, and say so, sooner.
+pub const LOCAL_IDLE_DEADLINE: Duration = Duration::from_secs(30);
+
 /// A caller must have introduced itself within this.
 pub const HANDSHAKE_DEADLINE: Duration = CONNECT_DEADLINE;
 /// A connection without a conversation ends after this.

@@ -19,7 +19,7 @@ use super::{
 use crate::server::Context;
 
 /// Pause after the system could not give us a connection, for example for want of file handles.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest request id that is kept, in bytes.
 const REQUEST_ID_BYTES: usize = 64;
 
@@ -73,7 +73,7 @@ async fn refuse(context: &Context, stream: BoxStream) {
 
 async fn connection(context: &Context, stream: BoxStream) {
     let cluster = context.store.identity().cluster;
-    let shaken = frames::accept(stream, cluster, context.server);
+    let shaken = frames::accept(stream, cluster, context.server, context.local_socket.as_deref());
     let mut conn = match timeout(&*context.world.clock, HANDSHAKE_DEADLINE, shaken).await {
         Ok(Ok(conn)) => conn,
         Ok(Err(e)) => return info!("handshake refused: {e}"),

@@ -9,11 +9,13 @@
 //! | [`forward`] | the next member of the pipeline |
 //! | [`progress`] | how far a write has come here and behind, and so what may be acknowledged; pure |
 //! | [`read`] | reads |
+//! | [`give_out`] | gives the files of sealed replicas to clients on this machine, which read them by themselves |
 //! | [`streams`] | the writes under way, so that a fence cuts them off |
 //! | [`buffers`] | packet buffers, bounded and used again |
 
 pub(crate) mod buffers;
 mod forward;
+pub(crate) mod give_out;
 mod grant;
 pub(crate) mod limits;
 pub(crate) mod listen;

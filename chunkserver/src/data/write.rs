@@ -71,7 +71,7 @@ async fn begin(context: &Context, open: v1::OpenWrite) -> Result<Begun, WireErro
 
 async fn carry_out(context: &Context, conn: &mut Conn, begun: Begun) -> Result<(), WireError> {
     let Begun { permitted, state, replica, next, _entered } = begun;
-    let Conn { reader, writer } = conn;
+    let Conn { reader, writer, .. } = conn;
     super::listen::send(context, writer, v1::OpenWriteReply {}).await.map_err(|e| e.of_server(context.server))?;
     let (next_writer, next_reader) = next.map_or((None, None), |(writer, reader)| (Some(writer), Some(reader)));
     let (steps, queue) = mpsc::channel(QUEUED_PACKETS);

@@ -9,6 +9,8 @@ use quarry_types::{ClusterId, ClusterKey, ServerId};
 pub const OPEN_REPLICAS_MAX: u64 = 4096;
 /// Files of settled replicas that are kept open.
 pub const OPEN_FILES_MAX: usize = 256;
+/// Packets of memory that reads used and the next ones will use again.
+pub(super) const READ_MEMORY_KEPT: usize = 16;
 
 /// What the store is opened with.
 #[derive(Clone, Debug)]

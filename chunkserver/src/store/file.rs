@@ -44,8 +44,17 @@ impl ChunkFile {
         Ok(Head { header: Header::decode(header).map_err(|e| e.to_string()), slots: decode_slots(page) })
     }
 
+    pub(super) fn as_disk_file(&self) -> &dyn DiskFile {
+        &*self.0
+    }
+
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, DATA_OFFSET + offset)
+    }
+
+    /// As [`ChunkFile::read`], of what is in memory, without waiting; how many bytes.
+    pub(super) fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        self.0.read_cached_at(buffer, DATA_OFFSET + offset)
     }
 
     /// Data that was read, or is about to be, need not stay in memory.

@@ -14,6 +14,7 @@ use quarry_chunkserver_core::{
     identity::{DirIdentity, IDENTITY_BYTES},
     inventory::{DigestKey, Inventory},
 };
+use quarry_client::reused::Reused;
 use quarry_env::{Disk, World};
 use quarry_types::{ChunkId, ClusterId, ErrorCode, Leadership, ServerId, ids::LeadershipRefusal, planted};
 use tokio::sync::Notify;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     DirConfig, StoreConfig, StoreError,
+    config::READ_MEMORY_KEPT,
     dir::{self, Dir, DirLock},
     health::Roster,
     index::{Changes, Index, Meta},
@@ -131,6 +133,7 @@ impl Shared {
             following: Default::default(),
             kept: Default::default(),
             probes: Default::default(),
+            memory: Reused::new(READ_MEMORY_KEPT),
         })
     }
 }

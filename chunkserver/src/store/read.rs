@@ -4,10 +4,12 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use quarry_chunkserver_core::{
-    layout::{Header, blocks},
+    layout::{DATA_OFFSET, Header, blocks},
     record::Quarantine,
 };
-use quarry_env::OpenMode;
+use quarry_client::reused::Memory;
+use quarry_env::{DiskFile, OpenMode};
+use quarry_proto::{frame::Frame, v1};
 use quarry_types::{
     ChunkId, ChunkSums, Crc32, ErrorCode, Receipt, ReplicaState,
     limits::{BLOCK_BYTES, PACKET_BYTES},
@@ -39,6 +41,24 @@ impl Shared {
         let file = if length == 0 { None } else { Some(self.settled(&replica, &mut inner)?) };
         drop(inner);
         Ok((replica, file))
+    }
+
+    /// As [`Shared::open_settled`] when that takes no wait: the file is open, and nobody is at the replica. `None` says nothing.
+    pub(super) fn settled_at_hand(
+        &self,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Option<(Arc<Replica>, Arc<OpenFile>)> {
+        let replica = self.find(chunk).ok()?;
+        let inner = replica.inner.try_lock().ok()?;
+        self.check_named(&replica, &inner, length, crc).ok()?;
+        if length == 0 || inner.record.cut_pending {
+            return None;
+        }
+        let file = lock(&self.files).get(chunk, length, crc, self.world.clock.now())?;
+        drop(inner);
+        Some((replica, file))
     }
 
     /// A replica that is being written.
@@ -131,31 +151,57 @@ impl Shared {
         Err(self.quarantine(replica, inner, Quarantine::Checksum, &detail))
     }
 
-    /// Reads blocks of a settled replica.
-    pub(super) fn read(
+    /// Opens the file of a sealed replica for somebody else, and nobody but that: what the other does to it (its flags, its
+    /// position) must not concern who reads here. Checked like the one that reads are answered from.
+    pub(super) fn give_out(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<GivenOut, StoreError> {
+        let replica = self.find(chunk)?;
+        let mut inner = lock(&replica.inner);
+        self.check_named(&replica, &inner, length, crc)?;
+        if inner.record.state != ReplicaState::Sealed || length == 0 {
+            let message = format!("chunk {chunk}: only files of sealed chunks that are not empty are given out");
+            return Err(StoreError::new(ErrorCode::Mismatch, message));
+        }
+        if inner.record.cut_pending {
+            self.finish_cut(&replica, &mut inner)?;
+        }
+        Ok(GivenOut(self.load(&replica, &mut inner)?))
+    }
+
+    /// Reads blocks of a settled replica as far as they are in memory, without waiting. [`Shared::read`] goes on from there.
+    pub(super) fn begin_read(
         &self,
         replica: &Replica,
         open: &OpenFile,
         offset: u64,
         max: u64,
-    ) -> Result<(Bytes, Vec<Crc32>), StoreError> {
+    ) -> Result<BegunRead, StoreError> {
+        // A caller that asks behind the end must not make the file look short.
         let bytes = span(replica, offset, max, open.sums.length())?;
+        let mut data = self.memory.take(bytes as usize);
+        let there = if replica.is_quarantined() { 0 } else { open.file.read_cached(offset, data.as_mut()) };
+        Ok(BegunRead { offset, data, there })
+    }
+
+    /// Reads what is missing.
+    pub(super) fn read(
+        &self,
+        replica: &Replica,
+        open: &OpenFile,
+        mut begun: BegunRead,
+    ) -> Result<(Bytes, Vec<Crc32>), StoreError> {
         if replica.is_quarantined() {
             return Err(self.in_quarantine(replica, &lock(&replica.inner).record));
         }
-        // A caller that asks behind the end must not make the file look short.
-        if bytes == 0 {
-            return Ok((Bytes::new(), Vec::new()));
-        }
-        let mut data = vec![0; bytes as usize];
-        if let Err(error) = open.file.read(offset, &mut data) {
+        let rest = begun.data.as_mut().get_mut(begun.there..).unwrap_or_default();
+        if !rest.is_empty()
+            && let Err(error) = open.file.read(begun.offset + begun.there as u64, rest)
+        {
             let mut inner = lock(&replica.inner);
             // It may have been cut to a seal, or deleted, under the reader.
             self.check_named(replica, &inner, open.sums.length(), open.crc)?;
             return Err(self.read_failed(replica, &mut inner, &error));
         }
-        let crcs = open.sums.blocks().skip((offset / BLOCK_BYTES) as usize).take(blocks(bytes) as usize).collect();
-        Ok((data.into(), crcs))
+        Ok(begun.finish(open))
     }
 
     /// Reads blocks of an open replica, up to what every member has.
@@ -207,6 +253,43 @@ impl Shared {
             }
             Some(Err(error)) => Err(self.read_failed(&replica, &mut inner, &error)),
         }
+    }
+}
+
+/// A read of a settled replica that has come as far as it could without waiting.
+pub(super) struct BegunRead {
+    offset: u64,
+    data: Memory,
+    /// Bytes that are there.
+    there: usize,
+}
+
+impl BegunRead {
+    pub(super) fn is_complete(&self) -> bool {
+        self.there >= self.data.as_ref().len()
+    }
+
+    /// The data, all of which is there, with the checksums of its blocks.
+    pub(super) fn finish(self, open: &OpenFile) -> (Bytes, Vec<Crc32>) {
+        let data = self.data.freeze();
+        let (first, count) = (self.offset / BLOCK_BYTES, blocks(data.len() as u64));
+        (data, open.sums.blocks().skip(first as usize).take(count as usize).collect())
+    }
+}
+
+/// The file of a sealed replica, to be given out.
+pub(crate) struct GivenOut(OpenFile);
+
+impl GivenOut {
+    /// The open file, which nobody else uses.
+    pub(crate) fn file(&self) -> &dyn DiskFile {
+        self.0.file.as_disk_file()
+    }
+
+    /// What is to be known about it.
+    pub(crate) fn frame(&self) -> Frame {
+        let block_crcs = self.0.sums.blocks().map(|crc| crc.0).collect();
+        v1::LocalFile { data_offset: DATA_OFFSET, block_crcs }.into()
     }
 }
 

@@ -13,6 +13,7 @@ use quarry_chunkserver_core::{
     record::{Quarantine, ReplicaRecord},
     scrub::Schedule,
 };
+use quarry_client::reused::Reused;
 use quarry_env::{KvError, SyncPoint, World};
 use quarry_types::{ChunkId, ClusterId, ErrorCode, Leadership, Receipt, ReplicaState, ServerId};
 use tokio::sync::Notify;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// Files of replaced replicas.
     pub(super) kept: Mutex<KeptFiles>,
     pub(super) probes: Probes,
+    /// What is read goes here.
+    pub(super) memory: Arc<Reused>,
 }
 
 /// Changed only for moments: no I/O under this lock.

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -179,5 +180,14 @@ impl DiskFile for WatchedFile {
 
     fn forget_cached(&self, offset: u64, length: u64) {
         self.file.forget_cached(offset, length);
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
+        // Not noted: it says nothing about the disk.
+        self.file.read_cached_at(buffer, offset)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.descriptor()
     }
 }

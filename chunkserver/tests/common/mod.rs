@@ -60,6 +60,7 @@ pub fn config(dir: &TempDir, masters: Vec<String>) -> ChunkserverConfig {
         durability: Durability::Sealed,
         scrub: SCRUB,
         http: Some("127.0.0.1:0".into()),
+        local_socket: Some(dir.path().join("data/local.sock")),
     }
 }
 

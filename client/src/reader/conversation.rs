@@ -1,4 +1,5 @@
-//! One read from one replica: the bytes of a range, each block verified as it comes.
+//! One read from one replica: the bytes of a range, each block verified as it comes, over the network or from the file of a
+//! server on this machine.
 
 use bytes::Bytes;
 use quarry_env::clock::timeout;
@@ -8,6 +9,7 @@ use quarry_types::{
     limits::{BLOCK_BYTES, PACKET_BYTES},
 };
 
+use super::from_file::LocalRead;
 use crate::{
     ChunkInfo, ChunkState,
     client::Shared,
@@ -30,14 +32,16 @@ pub(super) enum Next {
     Data(Verified),
     /// The range is complete; of an open chunk, how far it could be read.
     End(u64),
+    /// The way to the replica is of no use any more, which says nothing about the replica: to be begun again from here.
+    Anew,
 }
 
 /// A read under way.
-pub(super) struct Conversation {
-    pooled: Pooled,
-    chunk: ChunkInfo,
-    /// Where the next block must begin.
-    at: u64,
+pub(super) enum Conversation {
+    /// With the server.
+    Network(Box<NetworkRead>),
+    /// Without it.
+    Local(Box<LocalRead>),
 }
 
 impl Conversation {
@@ -49,11 +53,50 @@ impl Conversation {
         from: u64,
         to: u64,
     ) -> Result<(Conversation, Next), WireError> {
+        if let Some(begun) = LocalRead::begin(shared, target, chunk, from, to).await? {
+            return Ok(begun);
+        }
+        let (read, next) = NetworkRead::begin(shared, target, chunk, from, to).await?;
+        Ok((Conversation::Network(Box::new(read)), next))
+    }
+
+    /// The next blocks, or the end. Every wait is limited by the client's stall limit.
+    pub(super) async fn next(&mut self, shared: &Shared) -> Result<Next, WireError> {
+        match self {
+            Conversation::Network(read) => Ok(read.next(shared).await?),
+            Conversation::Local(read) => read.next(shared).await,
+        }
+    }
+
+    /// Gives the connection back; only behind the end of a range.
+    pub(super) fn finish(self, shared: &Shared) {
+        if let Conversation::Network(read) = self {
+            shared.pool.put(read.pooled);
+        }
+    }
+}
+
+/// A read over the network.
+pub(super) struct NetworkRead {
+    pooled: Pooled,
+    chunk: ChunkInfo,
+    /// Where the next block must begin.
+    at: u64,
+}
+
+impl NetworkRead {
+    async fn begin(
+        shared: &Shared,
+        target: &Target,
+        chunk: &ChunkInfo,
+        from: u64,
+        to: u64,
+    ) -> Result<(NetworkRead, Next), WireError> {
         let mut fresh = false;
         loop {
             let pooled = shared.pool.get(target, fresh).await?;
             let reused = pooled.slot.reused;
-            let mut conversation = Conversation { pooled, chunk: chunk.clone(), at: from - from % BLOCK_BYTES };
+            let mut conversation = NetworkRead { pooled, chunk: chunk.clone(), at: from - from % BLOCK_BYTES };
             match conversation.ask(shared, from, to).await {
                 Ok(next) => return Ok((conversation, next)),
                 // The server closed an idle connection, which says nothing about it.
@@ -88,8 +131,7 @@ impl Conversation {
         self.next(shared).await
     }
 
-    /// The next blocks, or the end. Every wait is limited by the client's stall limit.
-    pub(super) async fn next(&mut self, shared: &Shared) -> Result<Next, ConnError> {
+    async fn next(&mut self, shared: &Shared) -> Result<Next, ConnError> {
         let limit = shared.config.stall;
         let answer = match timeout(&*shared.world.clock, limit, self.pooled.conn.reader.expect()).await {
             Ok(answer) => answer?,
@@ -102,20 +144,14 @@ impl Conversation {
         }
     }
 
-    /// Gives the connection back; only behind the end of a range.
-    pub(super) fn finish(self, shared: &Shared) {
-        shared.pool.put(self.pooled);
-    }
-
     async fn data(&mut self, shared: &Shared, data: &v1::ReadData, bytes: u32) -> Result<Verified, ConnError> {
         let length = u64::from(bytes);
         self.check_shape(data, length)?;
         let limit = shared.config.stall;
-        let mut buffer = shared.buffers.take();
         // At most a packet, as the frame's header was checked.
-        buffer.resize(bytes as usize, 0);
+        let mut buffer = shared.buffers.reused.take(bytes as usize);
         let mut crcs = Vec::with_capacity(data.block_crcs.len());
-        for (block, wanted) in buffer.chunks_mut(BLOCK_BYTES as usize).zip(&data.block_crcs) {
+        for (block, wanted) in buffer.as_mut().chunks_mut(BLOCK_BYTES as usize).zip(&data.block_crcs) {
             let Conn { reader, .. } = &mut self.pooled.conn;
             match timeout(&*shared.world.clock, limit, reader.payload(block)).await {
                 Ok(received) => received?,

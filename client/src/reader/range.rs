@@ -104,7 +104,7 @@ impl RangeReader {
             let server = *server;
             match talk.next(&shared).await {
                 Ok(next) => self.take(server, next)?,
-                Err(error) => self.failed(server, error.into()),
+                Err(error) => self.failed(server, error),
             }
         }
     }
@@ -121,6 +121,10 @@ impl RangeReader {
     fn take(&mut self, server: ServerId, next: Next) -> Result<(), ClientError> {
         match next {
             Next::Data(verified) => self.accept(server, verified),
+            Next::Anew => {
+                self.talk = None;
+                Ok(())
+            }
             Next::End(readable) => {
                 // A sealed replica that ends early is wrong; of an open one other members may have more.
                 let code =
@@ -138,6 +142,9 @@ impl RangeReader {
         let end = offset + bytes.len() as u64;
         self.received = end;
         self.failing_since = None;
+        if matches!(self.talk, Some((_, Conversation::Local(_)))) {
+            self.file.counters.local_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
         if let Some(whole) = &mut self.whole {
             whole.push(&crcs, bytes.len() as u64);
         }

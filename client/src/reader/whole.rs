@@ -54,7 +54,7 @@ impl WholeCheck {
         let combined = self.blocks.iter().fold(Crc32::EMPTY, |all, block| {
             let bytes = left.min(BLOCK_BYTES);
             left -= bytes;
-            all.combine(*block, bytes)
+            if bytes == BLOCK_BYTES { all.combine_block(*block) } else { all.combine(*block, bytes) }
         });
         if self.bytes != length || combined != crc {
             return Verdict::WrongReplica;

@@ -147,7 +147,7 @@ impl Pipeline {
 
     fn start(shared: &Arc<Shared>, permit: Permit, pooled: Pooled) -> Self {
         let (to, events) = mpsc::channel(EVENTS);
-        let Conn { reader, writer } = pooled.conn;
+        let Conn { reader, writer, .. } = pooled.conn;
         let reader = AbortOnDropHandle::new(tokio::spawn(listen(reader, to)));
         // Members give up on the next one after their own limits, the last one first; whoever is still silent after
         // this is the primary itself.
@@ -289,7 +289,7 @@ impl Pipeline {
     /// Gives the connection back after the chunk was sealed.
     pub(super) async fn finish(self) {
         if let Ok(reader) = self.reader.await {
-            let conn = Conn { reader, writer: self.writer };
+            let conn = Conn { reader, writer: self.writer, local_socket: None };
             self.shared.pool.put(Pooled { conn, slot: self.slot });
         }
     }
@@ -419,7 +419,7 @@ async fn connect(shared: &Shared, target: &Target, permit: &Permit) -> Result<Po
             position: 0,
             request_id: shared.config.request_id.clone(),
         };
-        let Conn { reader, writer } = &mut pooled.conn;
+        let Conn { reader, writer, .. } = &mut pooled.conn;
         let opening = async {
             writer.send(open).await?;
             match reader.expect().await? {

@@ -157,6 +157,7 @@ impl Machines {
             // Often, so that scrubbing is part of every run.
             scrub: Pace { period: Duration::from_secs(60), rate: 32 << 20 },
             http: None,
+            local_socket: None,
         }
     }
 }

@@ -71,6 +71,9 @@ impl World {
             self.leader.waits.pop_first();
         }
         let waits = self.leader.waits.first().copied();
+        if let Some(round) = self.leader.queue.next_round() {
+            self.tick_by(micros(round).max(next));
+        }
         // More may be due behind those that were taken.
         if worked.blocked < worked.decided || worked.decided >= DECISIONS {
             return self.tick_by(next);
@@ -109,11 +112,19 @@ impl World {
 
     /// Takes a fresh look at what changed, at servers whose chunks are all concerned, and goes on with the survey.
     fn look(&mut self) {
+        let round = self.leader.queue.next_round();
+        if self.leader.survey.is_none() && round.is_some_and(|round| round <= at(self.now)) {
+            self.leader.survey = Some(0).filter(|_| self.chunks.rows() > 0);
+        }
         let mut room = LOOKS;
         while room > 0 {
+            let surveyed = self.leader.survey.is_some();
             let Some(chunk) = self.next_to_look() else { break };
             self.look_at(chunk);
             room -= 1;
+            if surveyed && self.leader.survey.is_none() {
+                self.leader.queue.round_ends(at(self.now));
+            }
         }
     }
 
@@ -133,6 +144,10 @@ impl World {
             return Some(chunk);
         }
         let chunk = self.leader.survey?;
+        if chunk == 0 {
+            self.leader.queue.round_begins();
+        }
+        self.leader.queue.round_reaches(Chunks::id(chunk));
         self.leader.survey = chunk.checked_add(1).filter(|next| *next < self.chunks.rows());
         Some(chunk)
     }
@@ -283,7 +298,7 @@ impl World {
 
     /// Nothing moves before the leader knows who has what, nor while too many servers are gone.
     pub(super) fn may_move(&self) -> bool {
-        self.leader.survey.is_none() && self.leader.cluster.brake.is_none()
+        self.leader.survey.is_none() && self.leader.queue.room() > 0 && self.leader.cluster.brake.is_none()
     }
 
     /// A plan for these.

@@ -1,7 +1,7 @@
 //! How a store is tuned, and which damage it accepts after a crash.
 
 use quarry_env::{KvOptions, Recovery};
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
 
 /// Compactions and flushes at a time. Metadata is small; the cores belong to bulk bytes.
 const BACKGROUND_JOBS: i32 = 2;
@@ -79,6 +79,12 @@ fn memory(options: &mut Options, tune: KvOptions) {
     tables.set_bloom_filter(10.0, false);
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In pieces: the filter of a whole table is larger than a shard of the cache, which then drops it after each look, and every
+    // read of a key reads it again.
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_metadata_block_size(BLOCK_BYTES);
+    tables.set_pin_top_level_index_and_filter(true);
     tables.set_format_version(5);
     options.set_block_based_table_factory(&tables);
 

@@ -2,12 +2,17 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    io::{self, IoSliceMut},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
+
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::disk::{Disk, DiskFile, DiskSpace, OpenMode, SyncPoint};
 
@@ -107,5 +112,14 @@ impl DiskFile for File {
         let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
         // A hint that is not taken only makes the read cheaper.
         let _taken = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
+        // File systems that cannot tell what is in memory say so, and then nothing is.
+        preadv2(self, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,20 +13,27 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::net::{BoxFuture, BoxStream, Listener, Net, Stream};
+use crate::{
+    local::{BoxLocalListener, BoxLocalStream},
+    net::{BoxFuture, BoxStream, Listener, Net, Stream},
+};
 
 pub(super) struct Tcp;
 
 struct TcpConn {
     stream: TcpStream,
     peer: SocketAddr,
+    same_machine: bool,
 }
 
 impl TcpConn {
     fn boxed(stream: TcpStream, peer: SocketAddr) -> io::Result<BoxStream> {
         // Acks are small and somebody waits for each.
         stream.set_nodelay(true)?;
-        Ok(Box::new(TcpConn { stream, peer }))
+        // A connection to oneself has one address at both ends. So have two ends of a tunnel, and two machines whose
+        // addresses are translated: it is a hint.
+        let same_machine = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
+        Ok(Box::new(TcpConn { stream, peer, same_machine }))
     }
 }
 
@@ -40,6 +48,14 @@ impl Net for Tcp {
             let peer = stream.peer_addr()?;
             TcpConn::boxed(stream, peer)
         })
+    }
+
+    fn bind_local(&self, path: &Path) -> io::Result<BoxLocalListener> {
+        super::unix::bind(path)
+    }
+
+    fn connect_local(&self, path: &Path) -> io::Result<BoxLocalStream> {
+        super::unix::connect(path)
     }
 }
 
@@ -59,6 +75,10 @@ impl Listener for TcpListener {
 impl Stream for TcpConn {
     fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    fn same_machine(&self) -> bool {
+        self.same_machine
     }
 }
 

@@ -182,7 +182,7 @@ fn need(missing: u32) -> Need {
 
 /// A ledger of `chunks` chunks, as after the loss of a large part of the cluster: all miss one replica.
 fn ledger(table: &mut Table, chunks: u64) {
-    let mut queue = Queue::default();
+    let mut queue = Queue::with_rows(usize::try_from(chunks).unwrap());
     let (before, began) = (resident(), Instant::now());
     for n in 0..chunks {
         // They are found server by server, not in their order.

@@ -104,10 +104,11 @@ fn look_at_hot(soft: &mut Soft, settings: &Settings, now: Instant) {
     }
 }
 
-/// Nothing moves before the leader knows who has what, nor while too many servers are gone.
+/// Nothing moves before the leader knows who has what, nor while too many servers are gone, nor while more is to be repaired than
+/// the ledger has room for.
 fn may_move(soft: &Soft, now: Instant) -> bool {
     let repairing = &soft.repairing;
-    repairing.knows_all() && repairing.brake(&soft.servers, now).is_none()
+    repairing.knows_all() && repairing.queue.room() > 0 && repairing.brake(&soft.servers, now).is_none()
 }
 
 /// What is to be moved: begins when a trigger is met, and ends when all is even.

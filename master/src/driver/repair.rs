@@ -21,7 +21,7 @@ use crate::{
     error::Fault,
     locations::Changed,
     lookups,
-    repairing::{self, READY_AFTER, Survey},
+    repairing::{self, READY_AFTER, Repairing, Survey},
     shared::{Leading, Shared, Soft},
 };
 
@@ -106,8 +106,7 @@ async fn look(shared: &Shared, leading: &Leading) -> Result<Vec<Order>, Fault> {
         };
         walk(soft, &mut chunks);
         soft.repairing.looking = true;
-        let survey = soft.repairing.survey;
-        (chunks, survey)
+        (chunks, survey(soft, shared.now()))
     };
     let room = LOOKS.saturating_sub(chunks.len());
     let asked = chunks.clone();
@@ -117,9 +116,9 @@ async fn look(shared: &Shared, leading: &Leading) -> Result<Vec<Order>, Fault> {
             for chunk in asked {
                 records.push((chunk, query::chunk(tables, chunk)?));
             }
-            let surveyed = match survey {
-                Survey::Behind(after) if room > 0 => Some(lookups::chunks(tables, after, room)?),
-                Survey::Behind(_) | Survey::Done => None,
+            let surveyed = match survey.after() {
+                Some(after) if room > 0 => Some(lookups::chunks(tables, after, room)?),
+                Some(_) | None => None,
             };
             Ok((records, surveyed))
         })
@@ -138,20 +137,36 @@ async fn look(shared: &Shared, leading: &Leading) -> Result<Vec<Order>, Fault> {
     let mut needless: Vec<Needless> =
         records.iter().filter_map(|(chunk, record)| soft.look_at(*chunk, record.as_ref(), racks, now)).collect();
     if let Some(page) = surveyed {
-        needless.extend(page.iter().filter_map(|view| soft.look_at(view.id, Some(&view.record), racks, now)));
+        needless.extend(page.iter().filter_map(|view| {
+            soft.repairing.queue.round_reaches(view.id);
+            soft.look_at(view.id, Some(&view.record), racks, now)
+        }));
         // One that was begun anew meanwhile goes on from its beginning.
         if soft.repairing.survey == survey {
-            soft.repairing.survey = next_survey(&page, room);
+            goes_on(&mut soft.repairing, page.last().filter(|_| page.len() == room), now);
         }
     }
     soft.repairing.looked += 1;
     Ok(needless.into_iter().map(Order::Cancel).collect())
 }
 
-fn next_survey(page: &[ChunkView], room: usize) -> Survey {
-    match page.last() {
-        Some(last) if page.len() == room => Survey::Behind(last.id),
-        _ => Survey::Done,
+/// How far the look at everything has come. It begins again when the ledger had no room for what it found.
+fn survey(soft: &mut Soft, now: Instant) -> Survey {
+    let repairing = &mut soft.repairing;
+    if repairing.survey == Survey::Done && repairing.queue.next_round().is_some_and(|next| next <= now.0) {
+        repairing.survey = Survey::Again(ChunkId(0));
+    }
+    if repairing.survey.after() == Some(ChunkId(0)) {
+        repairing.queue.round_begins();
+    }
+    repairing.survey
+}
+
+/// The look at everything has come to `last`, or to its end.
+fn goes_on(repairing: &mut Repairing, last: Option<&ChunkView>, now: Instant) {
+    repairing.survey = repairing.survey.at(last.map(|view| view.id));
+    if repairing.survey == Survey::Done {
+        repairing.queue.round_ends(now.0);
     }
 }
 

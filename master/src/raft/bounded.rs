@@ -39,6 +39,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A read waits at most this long for a proof and for commands to be applied; less when its caller has less patience.
 const WITHIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A leader is in doubt when no majority has stood by it for so long. Proofs are asked for each second, and one that fails has
+/// failed a second later.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
+
 /// A proof is renewed so often also while nobody reads: when no leader answers any more it is too late for the first one.
 pub(super) const PROVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,7 +63,16 @@ pub(super) struct Bounded {
     /// Of whoever leads.
     proofs: Rounds<Proven>,
     last: LastProof,
+    /// Why there is no younger one.
+    failed: LastFailure,
+    /// Of those who wait for a command to be applied before they read.
+    turn: AsyncMutex<()>,
+    /// When this member began to ask.
+    since: BootInstant,
 }
+
+/// What the last attempt to have a proof said when it failed.
+type LastFailure = Arc<Mutex<Option<String>>>;
 
 /// The youngest proof.
 type LastProof = Arc<Mutex<Option<Proof>>>;
@@ -86,16 +99,19 @@ impl Bounded {
         let asking =
             Asking { world: world.clone(), leader, peer: AsyncMutex::new(None), indexes: indexes.clone(), peers };
         let (asking, kept) = (Arc::new(asking), Arc::clone(&last));
+        let failed = LastFailure::default();
+        let noted = Arc::clone(&failed);
         let proofs = Rounds::new(move || {
-            let (asking, last) = (Arc::clone(&asking), Arc::clone(&kept));
+            let (asking, last, failed) = (Arc::clone(&asking), Arc::clone(&kept), Arc::clone(&noted));
             async move {
-                let proof = asking.prove().await?;
-                remember(&last, proof);
-                Ok(proof)
+                let proven = asking.prove().await;
+                let why = proven.as_ref().err().map(ToString::to_string);
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                proven.inspect(|proof| remember(&last, *proof))
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last }
+        Bounded { indexes, proofs, last, failed, turn: AsyncMutex::new(()), since: world.clock.boot() }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -175,9 +191,32 @@ impl Group {
     /// Has a young proof at hand soon, for reads that may come when nobody leads any more. One that is alone leads, or does
     /// not run.
     pub(super) fn prove(&self) {
-        if self.leader().borrow().id.is_some() && self.voters().len() > 1 {
+        if self.leader().borrow().id.is_some() && !self.votes_alone() {
             self.bounded().proofs.begin();
         }
+    }
+
+    /// No leader has proven for so long that a majority follows it that probably none does, or not for this member: why the last
+    /// attempt failed, in parentheses, or nothing.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<String> {
+        let (bounded, now) = (self.bounded(), self.clock().boot());
+        let silence = bounded.last().map_or_else(|| now.since(bounded.since), |proof| proof.age(now.0));
+        if silence <= DOUBT_AFTER || self.votes_alone() {
+            return None;
+        }
+        let failed = bounded.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(failed.as_ref().map_or_else(String::new, |why| format!(" ({why})")))
+    }
+
+    fn votes_alone(&self) -> bool {
+        self.voters().iter().eq([&self.parties().me()])
+    }
+
+    /// Who leads; nobody when that is in doubt.
+    #[must_use]
+    pub fn followed(&self) -> Option<NodeId> {
+        self.leader().borrow().id.filter(|_| self.in_doubt().is_none())
     }
 
     /// The state, with everything that was acknowledged before this call (linearizable, by read index). Calls that wait
@@ -192,6 +231,9 @@ impl Group {
         let ready = async {
             let found = self.bounded().indexes.answer(Begun::FromNow).await.ok_or_else(stopping)??;
             if found.applied < Some(found.index) {
+                // One after the other: openraft wakes those who wait in an order that chance decides, and what follows from a
+                // read would then differ between two runs of one seed.
+                let _turn = self.bounded().turn.lock().await;
                 self.applied_up_to(found.index).await?;
             }
             Ok(self.view())
@@ -295,6 +337,10 @@ impl Group {
     /// it led then.
     pub(super) async fn confirm(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
         let (_, asked) = self.parties().open::<v1::ConfirmRequest>(signed)?;
+        if watching::address(self.raft(), NodeId(asked.from)).is_none() {
+            let why = format!("master m{} is in this group no more; stop it", asked.from);
+            return Err(WireError::new(ErrorCode::Conflict, why));
+        }
         let found = timeout(self.clock(), READ_TIMEOUT, self.bounded().indexes.answer(Begun::FromNow)).await;
         let found = found.map_err(|late| unavailable(&late.to_string()))?.ok_or_else(stopping)??;
         Ok(self.parties().sign(&v1::ConfirmReply { parties: Some(self.parties().answer(&asked)), index: found.index }))

@@ -142,6 +142,9 @@ impl Group {
                 .filter(|(id, _)| **id != me)
                 .map(|(id, address)| Node { id: NodeId(*id), address: address.clone() })
                 .collect();
+            if self.is_superseded(others.clone()).await {
+                return;
+            }
             let answers = join_all(others.into_iter().map(|other| self.ask_known(other, last))).await;
             let answers: Vec<(Node, v1::StartedReply)> = answers.into_iter().flatten().collect();
             match judge(me, last, &answers) {

@@ -29,6 +29,7 @@ use super::{
     open::{self, Opened, Raft, Stores},
     parties::Parties,
     room::Room,
+    superseded::{self, Superseded},
     types::{Proposal, Types, Vote},
     watching::{self, Watching},
 };
@@ -51,7 +52,8 @@ pub struct Group {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+/// What all handles share.
+pub(super) struct Inner {
     world: World,
     config: GroupConfig,
     raft: Raft,
@@ -67,6 +69,13 @@ struct Inner {
     incoming: Incoming,
     stopped: CancellationToken,
     bounded: Bounded,
+    superseded: Superseded,
+}
+
+impl From<Arc<Inner>> for Group {
+    fn from(inner: Arc<Inner>) -> Self {
+        Group { inner }
+    }
 }
 
 impl Group {
@@ -182,13 +191,17 @@ impl Group {
             incoming,
             stopped,
             bounded,
+            superseded: Superseded::new(),
         };
         let group = Group { inner: Arc::new(inner) };
         if group.gate().is_shut() {
             tokio::spawn(group.stopped().run_until_cancelled_owned(group.clone().open_gate(known, last)));
         }
-        let proving = keep_proving(Arc::downgrade(&group.inner), Arc::clone(&group.inner.world.clock));
+        let (inner, clock) = (Arc::downgrade(&group.inner), &group.inner.world.clock);
+        let proving = keep_proving(inner.clone(), Arc::clone(clock));
         tokio::spawn(group.stopped().run_until_cancelled_owned(proving));
+        let asking = superseded::keep_asking(inner, Arc::clone(clock));
+        tokio::spawn(group.stopped().run_until_cancelled_owned(asking));
         Ok(group)
     }
 
@@ -242,7 +255,7 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> Vec<MasterStatus> {
         let config = &self.inner.config;
-        watching::status(&self.inner.raft, config.advertise.as_deref(), config.election)
+        watching::status(&self.inner.raft, config.advertise.as_deref(), config.election, self.followed())
     }
 
     /// Takes a snapshot now and purges the log behind it, keeping the configured tail. Returns the index of the last
@@ -279,6 +292,7 @@ impl Group {
             biased;
             why = self.inner.watching.failed() => why,
             why = self.inner.gate.refused() => why,
+            why = self.inner.superseded.known() => why,
             why = self.inner.state.failure() => format!("the state of this master cannot be read: {why}"),
         }
     }
@@ -351,6 +365,11 @@ impl Group {
         self.inner.room.is_short().await
     }
 
+    /// The same as it was when somebody looked last, which a leader does all the time.
+    pub(crate) fn was_short_of_room(&self) -> bool {
+        self.inner.room.was_short()
+    }
+
     /// Where this member's files are.
     pub(crate) fn dir(&self) -> &Path {
         self.inner.state.layout.dir()
@@ -363,6 +382,10 @@ impl Group {
 
     pub(super) fn gate(&self) -> &Gate {
         &self.inner.gate
+    }
+
+    pub(super) fn superseded(&self) -> &Superseded {
+        &self.inner.superseded
     }
 
     pub(super) fn stopped(&self) -> CancellationToken {

@@ -150,12 +150,14 @@ impl<T: OptionalSend + OptionalSync> WatchReceiver<InOrder, T> for Receiver<T> {
             let mut woken = pin!(self.shared.changed.notified());
             // It waits from here on: a change between the look and the wait is not missed.
             woken.as_mut().enable();
+            // Asked first: what the last sender sent before it went is still told.
+            let no_sender = self.shared.senders.load(Ordering::Acquire) == 0;
             let is = self.shared.read().0;
             if is != self.seen {
                 self.seen = is;
                 return Ok(());
             }
-            if self.shared.senders.load(Ordering::Acquire) == 0 {
+            if no_sender {
                 return Err(RecvError(()));
             }
             woken.await;

@@ -36,6 +36,8 @@ pub struct Introduced {
     pub features: Option<Features>,
     /// Its disk has too little room for changes.
     pub short_of_room: bool,
+    /// The number of its lineage; 0: it does not say.
+    pub lineage: u64,
 }
 
 /// Makes one call to the master at `address`. Cancel-safe: it may or may not have been heard.
@@ -87,11 +89,11 @@ impl Group {
         let signed = parties.sign(&v1::IntroduceRequest { parties: Some(asked.clone()) });
         let answer = call(world, address, ASK_DEADLINE, |mut c| async move { c.introduce(signed).await }).await?;
         let (reply, id) = parties.open_anyones_answer::<v1::Introduction>(&answer, &asked)?;
-        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, short_of_room, .. } =
-            reply;
+        let v1::Introduction { member, term, last_log, applied, lowest_level, highest_level, .. } = reply;
+        let (short_of_room, lineage) = (reply.short_of_room, reply.lineage_number);
         let said = Features { lowest: lowest_level, highest: highest_level };
         let features = (highest_level > 0).then_some(said);
-        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features, short_of_room })
+        Ok(Introduced { id: NodeId(id), member, term, last_log, applied, features, short_of_room, lineage })
     }
 
     pub(super) async fn introduce(&self, signed: &v1::Signed) -> Result<v1::Signed, WireError> {
@@ -103,6 +105,7 @@ impl Group {
             lowest_level: features.lowest,
             highest_level: features.highest,
             short_of_room: self.is_short_of_room().await,
+            lineage_number: self.lineage().await.unwrap_or_default(),
             ..own
         }))
     }

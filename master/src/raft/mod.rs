@@ -13,6 +13,7 @@
 //! | `network`, `outgoing` | calls to other members; sending a snapshot to one that lags |
 //! | `serve`, `incoming` | answers to them; receiving a snapshot |
 //! | `gate` | taking no part after a start before others have said what they know of this log |
+//! | `superseded` | ending a member of a history that a forced recovery or a restored backup has ended |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
 //! | `runtime`, `in_order` | what openraft runs on, without chance in it |
@@ -39,6 +40,7 @@ mod room;
 mod rounds;
 mod runtime;
 mod serve;
+mod superseded;
 mod types;
 mod watching;
 mod wire;

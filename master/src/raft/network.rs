@@ -77,6 +77,8 @@ pub(crate) struct Peer {
     target: u64,
     address: String,
     channel: Option<Channel>,
+    /// The last heartbeat or entry was not answered, and that was said.
+    silent: bool,
 }
 
 /// A connection on which calls are made.
@@ -95,7 +97,17 @@ impl Peers {
     pub(super) fn peer(&self, target: u64, address: &str) -> Peer {
         let (world, parties, address) = (self.world.clone(), self.parties.clone(), address.to_owned());
         let (gate, advertise) = (self.gate.clone(), self.advertise.clone());
-        Peer { moved: self.moved.clone(), world, parties, gate, advertise, target, address, channel: None }
+        Peer {
+            moved: self.moved.clone(),
+            world,
+            parties,
+            gate,
+            advertise,
+            target,
+            address,
+            channel: None,
+            silent: false,
+        }
     }
 }
 
@@ -111,6 +123,19 @@ impl Peer {
         let asked = v1::ConfirmRequest::default();
         let reply: v1::ConfirmReply = self.call(asked, |q| &mut q.parties, limit, method).await?;
         Ok(reply.index)
+    }
+
+    /// Says once that it does not answer, and once that it does again.
+    fn notice(&mut self, failed: Option<&WireError>) {
+        let (target, address) = (self.target, &self.address);
+        match failed {
+            Some(error) if !self.silent => {
+                tracing::warn!(master = target, address, error = error.message, "another master does not answer");
+            }
+            None if self.silent => tracing::info!(master = target, address, "another master answers again"),
+            _ => {}
+        }
+        self.silent = failed.is_some();
     }
 
     fn unreachable(&self, error: &WireError) -> Unreachable<Types> {
@@ -208,6 +233,7 @@ impl RaftNetworkV2<Types> for Peer {
         request.address = self.advertise.clone().unwrap_or_default();
         let method = |mut client: Client, signed: v1::Signed| async move { client.append(signed).await };
         let answer: Result<v1::AppendReply, _> = self.call(request, |q| &mut q.parties, limit, method).await;
+        self.notice(answer.as_ref().err());
         answer.and_then(|answer| wire::appended_from(answer, cut)).map_err(|e| self.failed(&e))
     }
 

@@ -79,10 +79,10 @@ pub(crate) async fn open(
         .await??;
     let Files { node, known, last, log, machine, state } = files;
     let advertise = config.advertise.clone();
-    let config = Arc::new(raft_config(config)?);
-    let parties = Parties::new(belonging, node);
     // A group of one has nobody to ask, and neither has one whose files are just being made.
     let alone = known.keys().eq([&node]) || new.is_some();
+    let config = Arc::new(raft_config(config, alone)?);
+    let parties = Parties::new(belonging, node);
     let gate = Gate::new(!alone);
     let moved = Moved::default();
     let peers =
@@ -155,20 +155,28 @@ pub(super) fn check_ends(log: &LogStore, state: &State, layout: &Layout) -> Resu
     let purged = ends.last_purged_log_id.map(|id| id.index);
     let (applied, durable) = (state.mark()?.map(|mark| mark.index), state.durable_index());
     if applied > last && applied > durable {
-        let message = format!("the log ends at {last:?} but entries up to {applied:?} were applied from it");
+        let message = format!(
+            "the log ends at entry {} but entries up to {} were applied from it",
+            last.unwrap_or_default(),
+            applied.unwrap_or_default()
+        );
         return Err(GroupError::corrupt(&layout.log(), message));
     }
     if purged > applied.max(durable) {
         let message = format!(
-            "entries up to {purged:?} were purged from the log, but the state is applied up to {applied:?} and the newest \
-             snapshot holds those up to {durable:?}"
+            "entries up to {} were purged from the log, but the state is applied up to {} and the newest snapshot holds those \
+             up to {}",
+            purged.unwrap_or_default(),
+            applied.unwrap_or_default(),
+            durable.unwrap_or_default()
         );
         return Err(GroupError::corrupt(&layout.log(), message));
     }
     Ok(())
 }
 
-fn raft_config(config: &GroupConfig) -> Result<Config, GroupError> {
+/// `alone`: no other member can know more of what this one has acknowledged.
+fn raft_config(config: &GroupConfig, alone: bool) -> Result<Config, GroupError> {
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = Config {
         cluster_name: "quarry".into(),
@@ -180,6 +188,9 @@ fn raft_config(config: &GroupConfig) -> Result<Config, GroupError> {
         api_channel_size: Some(REQUESTS_MAX),
         // A member that was cut off must not depose a leader by its higher term when it returns.
         enable_pre_vote: Some(true),
+        // One that led before it stopped is elected anew or follows: its disk may have lost what it had acknowledged, and who
+        // has more denies it the vote (S11).
+        enable_leader_restore: Some(alone),
         ..Config::default()
     };
     raft.validate().map_err(|e| GroupError::Raft(format!("timing of the group: {e}")))

@@ -51,6 +51,12 @@ impl Room {
         self.available().await < self.reserve
     }
 
+    /// The same by the last measurement, without making one.
+    pub(crate) fn was_short(&self) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|(_, available)| available < self.reserve)
+    }
+
     async fn available(&self) -> u64 {
         let now = self.world.clock.now();
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -156,8 +156,14 @@ pub(crate) fn own(raft: &Raft) -> v1::Introduction {
     }
 }
 
-/// The members, by id. Of the others this master knows only what their acknowledgements say, and only while it leads.
-pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration) -> Vec<MasterStatus> {
+/// The members, by id, where `leader` leads. Of the others this master knows only what their acknowledgements say, and only
+/// while it leads itself.
+pub(crate) fn status(
+    raft: &Raft,
+    advertise: Option<&str>,
+    silent_max: Duration,
+    leader: Option<NodeId>,
+) -> Vec<MasterStatus> {
     let all = raft.metrics();
     let metrics = all.borrow_watched();
     let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
@@ -166,7 +172,7 @@ pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration)
         let matched = metrics.replication.as_ref().and_then(|known| *known.get(id)?).map(|id| id.index);
         let heard = metrics.heartbeat.as_ref().and_then(|known| (*known.get(id)?).map(|at| at.elapsed()));
         let role = match () {
-            () if metrics.current_leader == Some(*id) => "leader",
+            () if leader == Some(NodeId(*id)) => "leader",
             () if voters.contains(id) => "follower",
             () => "learner",
         };
@@ -177,7 +183,7 @@ pub(crate) fn status(raft: &Raft, advertise: Option<&str>, silent_max: Duration)
             term: metrics.current_term,
             last_log: if me { metrics.last_log_index } else { matched }.unwrap_or_default(),
             applied: if me { metrics.last_applied.map(|id| id.index) } else { None }.unwrap_or_default(),
-            reachable: me || heard.is_some_and(|ago| ago < silent_max) || metrics.current_leader == Some(*id),
+            reachable: me || heard.is_some_and(|ago| ago < silent_max) || leader == Some(NodeId(*id)),
             ..MasterStatus::default()
         }
     };

@@ -160,6 +160,13 @@ impl Admin for AdminRpc {
         answer(span, async { self.service.verify_metadata(&request.into_inner().token).await }).await
     }
 
+    async fn export_chunks(&self, request: Request<v1::ExportChunksRequest>) -> Reply<v1::ExportChunksReply> {
+        answer(span("export_chunks", &request), async {
+            self.service.export_chunks(ChunkId(request.into_inner().after)).await
+        })
+        .await
+    }
+
     async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Reply<v1::ReleaseHoldReply> {
         let service = self.service.clone();
         carry_through(span("release_hold", &request), async move {

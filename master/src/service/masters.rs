@@ -13,6 +13,7 @@ use quarry_types::{ErrorCode, NodeId};
 
 use super::Service;
 use crate::{
+    config::is_everywhere,
     error::{Fault, fault},
     raft::Node,
     shared::Shared,
@@ -35,7 +36,7 @@ impl Service {
     /// The masters, and who leads, with what this one knows by itself.
     pub fn masters_known(&self) -> v1::MastersReply {
         let group = &self.shared.group;
-        let leader = group.leader().borrow().id.map_or(0, |id| id.0);
+        let leader = group.followed().map_or(0, |id| id.0);
         let mut masters = group.status();
         let features = group.features();
         if let Some(me) = masters.iter_mut().find(|master| master.id == self.shared.node.0) {
@@ -48,6 +49,9 @@ impl Service {
         let (group, known) = (&self.shared.group, self.masters_known());
         let (leader, me) = (known.leader, self.shared.node);
         let asked = known.masters.into_iter().map(|mut master| async move {
+            if master.id == me.0 {
+                master.disk_full = group.is_short_of_room().await;
+            }
             if master.id == me.0 || (leader == me.0 && !master.reachable) {
                 return master;
             }
@@ -57,6 +61,7 @@ impl Service {
                 (master.term, master.last_log, master.applied) = (said.term, said.last_log, said.applied);
                 let known = said.features.map_or((0, 0), |known| (known.lowest, known.highest));
                 (master.lowest_level, master.highest_level) = known;
+                master.disk_full = said.short_of_room;
             }
             master
         });
@@ -117,7 +122,16 @@ impl Service {
         self.shared.leading()?;
         let group = &self.shared.group;
         let _level_stays = self.shared.changing_members.lock().await;
-        let who = group.introduced(&address).await?;
+        if is_everywhere(&address) {
+            let why = format!("{address} is where a master listens; name the address at which the others reach it");
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
+        let who = group.introduced(&address).await.map_err(|error| {
+            // Nothing is to be had from another master or by trying again.
+            let why =
+                format!("no master of this cluster answers at {address} ({}): start it there first", error.message);
+            fault(ErrorCode::NotFound, why)
+        })?;
         let level = self.feature_level().await?;
         if !who.features.is_some_and(|known| known.knows(level)) {
             let known = who.features.map_or("none".to_owned(), |known| known.to_string());
@@ -196,6 +210,9 @@ impl Service {
         let status = group.status();
         if member(&status, id).is_err() {
             return Ok(self.described(id).await);
+        }
+        if status.len() == 1 {
+            return Err(fault(ErrorCode::Conflict, format!("master {id} is the only one: without it nothing goes on")));
         }
         if id == self.shared.node {
             let why = format!("master {id} leads; hand the leadership over first, with `quarry masters step-down`");
@@ -330,6 +347,13 @@ pub(super) fn notices(masters: &[v1::MasterStatus]) -> Vec<String> {
             m.id, m.address, m.id
         )
     });
+    let full = masters.iter().filter(|m| m.disk_full).map(|m| {
+        format!(
+            "the disk of master m{} ({}) is full: it does not lead while another one can, and stops when nothing is left; \
+             free some room there",
+            m.id, m.address
+        )
+    });
     let even = (!voters.is_empty() && voters.len() % 2 == 0).then(|| {
         format!(
             "{} masters vote, which lets no more of them fail than {} would: add one or remove one",
@@ -337,7 +361,7 @@ pub(super) fn notices(masters: &[v1::MasterStatus]) -> Vec<String> {
             voters.len() - 1
         )
     });
-    gone.chain(even).collect()
+    gone.chain(full).chain(even).collect()
 }
 
 /// Before this master stops: lets another one lead, if one can. Without this, clients would wait for an election.
@@ -453,6 +477,12 @@ mod tests {
         let lost = notices(&three(false));
         assert!(lost.len() == 1 && lost[0].contains("m3") && lost[0].contains("0 more may fail"), "{lost:?}");
         assert!(notices(&three(true)[..2])[0].starts_with("2 masters vote"));
+        let full = v1::MasterStatus { disk_full: true, ..master(4, LEARNER, 9, true) };
+        let said = notices(&[three(true).as_slice(), &[full]].concat());
+        assert!(
+            said.len() == 1 && said[0].contains("the disk of master m4") && said[0].contains("is full"),
+            "{said:?}"
+        );
         let learner = [master(1, "leader", 9, true), master(2, LEARNER, 0, false)];
         assert_eq!(notices(&learner), Vec::<String>::new(), "a learner that does not run holds up nobody");
     }

@@ -4,7 +4,7 @@ use quarry_master_core::{
     reply::Reply,
 };
 use quarry_proto::{PROTOCOL_VERSION, convert, signed, v1};
-use quarry_types::{ErrorCode, ServerId, limits::BEAT_INTERVAL};
+use quarry_types::{ErrorCode, Leadership, ServerId, limits::BEAT_INTERVAL};
 
 use super::Service;
 use crate::{
@@ -24,6 +24,7 @@ impl Service {
         let signed = convert::required(request.registration, "registration")?;
         let registration: v1::Registration = signed::open(&self.shared.key, &signed)?;
         let (server, durability) = self.check(&registration)?;
+        self.check_followed(&leading, server, &registration)?;
         let put = PutServer {
             server,
             address: registration.address.clone(),
@@ -78,6 +79,16 @@ impl Service {
             Err(_) => return Err(fault(ErrorCode::InvalidArgument, "field durability is unknown")),
         };
         Ok((server, durability))
+    }
+
+    /// Refuses a server that would refuse this master's orders: it is not there for this master, whatever it says of itself.
+    fn check_followed(&self, leading: &Leading, server: ServerId, said: &v1::Registration) -> Result<(), Fault> {
+        let Some(followed) = said.follows.clone().map(Leadership::try_from).transpose()? else { return Ok(()) };
+        let offered = leading.leadership;
+        let Err(refusal) = followed.accepts(&offered) else { return Ok(()) };
+        let why = format!("chunkserver {server} ({}) {}", said.address, refusal.explain(&followed, &offered));
+        leading.soft().servers.refuses(server, why.clone(), self.shared.now());
+        Err(fault(ErrorCode::StaleLeader, why))
     }
 
     /// Makes the group remember the server. Whether it came back with an old image of its disks, and nothing verified them

@@ -85,7 +85,7 @@ fn reply(soft: &Soft, limit: usize, finished: bool, now: Instant) -> v1::Repairs
     let (rate, eta) = (queue.rate(now.0), queue.estimate(now.0));
     v1::RepairsReply {
         repairs,
-        total: queue.len() as u64,
+        total: totals.chunks,
         bytes_left: totals.bytes_left,
         eta_ms: eta.map_or(0, millis),
         eta_known: eta.is_some() || totals.bytes_left == 0,
@@ -94,7 +94,7 @@ fn reply(soft: &Soft, limit: usize, finished: bool, now: Instant) -> v1::Repairs
         by_missing,
         bytes_per_second: rate.unwrap_or(0),
         kept: totals.kept,
-        incomplete: super::status::uncounted(soft).unwrap_or_default().into(),
+        incomplete: super::status::uncounted(soft).unwrap_or_default(),
     }
 }
 

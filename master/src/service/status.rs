@@ -5,6 +5,7 @@ use quarry_master_core::{
     command::{Durability, ServerWish},
     detector::Health,
     query::{self, ServerView},
+    repair::queue::ROWS_MAX,
     rows::Totals,
 };
 use quarry_proto::v1;
@@ -13,7 +14,6 @@ use quarry_types::{ServerId, limits::DISK_NO_NEW_PERCENT};
 use super::{Service, durability};
 use crate::{
     error::Fault,
-    repairing::Survey,
     shared::{Leading, Soft},
 };
 
@@ -81,7 +81,7 @@ impl Service {
                 let idle =
                     soft.repairing.has_looked(&soft.locations) && !soft.servers.has_health_changes(self.shared.now());
                 if !soft.repairing.ready
-                    || (idle && soft.repairing.survey == Survey::Done)
+                    || (idle && soft.repairing.survey.is_over())
                     || soft.repairing.looked > looked + 1
                 {
                     return;
@@ -191,19 +191,31 @@ fn too_few_servers(soft: &Soft, servers: &[ServerView], now: Instant) -> Option<
 }
 
 /// Why more may be missing than is counted.
-pub(super) fn uncounted(soft: &Soft) -> Option<&'static str> {
-    if !soft.repairing.ready {
-        return Some("this master leads since a moment ago: missing replicas are counted when servers have reported");
+pub(super) fn uncounted(soft: &Soft) -> Option<String> {
+    let repairing = &soft.repairing;
+    if !repairing.ready {
+        let why = "this master leads since a moment ago: missing replicas are counted when servers have reported";
+        return Some(why.into());
     }
-    (soft.repairing.survey != Survey::Done)
-        .then_some("this master still looks at all chunks: not every missing replica is counted yet")
+    if !repairing.survey.is_over() {
+        let why = "this master still looks at all chunks: not every missing replica is counted yet";
+        return Some(why.into());
+    }
+    (!repairing.queue.is_whole()).then(|| {
+        format!(
+            "the ledger has {ROWS_MAX} rows, for the most endangered chunks; {} others were counted when all chunks were looked at \
+             last, and get a row when there is room",
+            repairing.queue.left_out()
+        )
+    })
 }
 
 fn notices(soft: &Soft, servers: &[ServerView], statuses: &[v1::ChunkserverStatus], now: Instant) -> Vec<String> {
-    let mut notices: Vec<String> = uncounted(soft).map(Into::into).into_iter().collect();
+    let mut notices: Vec<String> = uncounted(soft).into_iter().collect();
     let ready = soft.repairing.ready;
     notices.extend(soft.repairing.brake(&soft.servers, now).map(|why| format!("repair holds: {why}")));
     notices.extend(too_few_servers(soft, servers, now));
+    notices.extend(soft.servers.refusals(now).map(str::to_owned));
     if servers.is_empty() {
         notices.push("no chunkserver has registered yet: nothing can be stored".into());
     }

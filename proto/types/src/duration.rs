@@ -18,10 +18,13 @@ pub fn parse(text: &str) -> Option<Duration> {
     (!found.is_zero() && found <= LONGEST).then_some(found)
 }
 
-/// A duration in the largest unit that divides it, so that [`parse`] reads it back. What is below a millisecond is left out.
+/// A duration in the largest unit that divides it, so that [`parse`] reads it back unless it is zero. What is below a millisecond is left out.
 #[must_use]
 pub fn show(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 {
+        return "0s".into();
+    }
     let (name, factor) = UNITS.iter().find(|(_, factor)| ms.is_multiple_of(*factor)).copied().unwrap_or(("ms", 1));
     format!("{}{name}", ms / factor)
 }
@@ -44,6 +47,6 @@ mod tests {
             let it = Duration::from_millis(ms);
             assert_eq!(parse(&show(it)), Some(it));
         }
-        assert_eq!(show(Duration::from_secs(60)), "1m");
+        assert_eq!((show(Duration::from_secs(60)), show(Duration::ZERO)), ("1m".into(), "0s".into()));
     }
 }

@@ -137,6 +137,24 @@ pub enum LeadershipRefusal {
     Sibling,
 }
 
+impl LeadershipRefusal {
+    /// What a server that follows `followed` does about `offered`, and what remains to be done, to follow its name.
+    #[must_use]
+    pub fn explain(self, followed: &Leadership, offered: &Leadership) -> String {
+        let (what, remedy) = match self {
+            LeadershipRefusal::Older => ("an older leader", ""),
+            LeadershipRefusal::Sibling => (
+                "a leader of another history",
+                "; a backup that is restored again needs a lineage above: `quarry-master restore --lineage N`",
+            ),
+        };
+        format!(
+            "follows lineage {} epoch {} and refuses {what} (lineage {} epoch {}){remedy}",
+            followed.lineage.number, followed.epoch.0, offered.lineage.number, offered.epoch.0
+        )
+    }
+}
+
 impl Leadership {
     /// Whether a server that follows `self` may obey `offered`, and must then persist it first.
     ///

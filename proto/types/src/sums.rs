@@ -85,7 +85,7 @@ impl ChunkSums {
     /// The CRC of everything covered.
     #[must_use]
     pub fn combined(&self) -> Crc32 {
-        let full = self.full.iter().fold(Crc32::EMPTY, |all, block| all.combine(*block, BLOCK_BYTES));
+        let full = self.full.iter().fold(Crc32::EMPTY, |all, block| all.combine_block(*block));
         full.combine(self.tail, self.tail_bytes)
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what clap parses, with the texts of `--help`.
 
+mod bench;
 mod operate;
 mod values;
 mod watch;
@@ -13,9 +14,13 @@ use crate::error::{CliError, EXIT_CODES, Outcome};
 
 use values::{duration, host_port, setting, signal};
 
+pub use bench::{Bench, Case};
+
 pub use watch::{From, Watch};
 
-pub use operate::{Explain, Leave, Maintenance, MastersVerb, Metadata, MetadataVerify, Rebalance, Repairs, Server};
+pub use operate::{
+    Admin, Explain, Leave, Maintenance, MastersVerb, Metadata, MetadataVerify, Rebalance, Repairs, Server,
+};
 
 /// Stores files on a Quarry cluster: puts and gets them, looks at them, and runs a cluster on this machine.
 #[derive(Debug, Parser)]
@@ -151,9 +156,17 @@ pub enum Verb {
     /// Files and directories at REMOTE, below it, or above it; and of the cluster chunkservers (registered, drained, dead, back),
     /// settings and leaders. Goes on by itself when another master leads; nothing is left out or printed twice.
     Watch(Watch),
+    /// Measure how fast this cluster is, from here
+    ///
+    /// Works in a new directory, which is removed at the end with all that was in it, also when interrupted.
+    /// Rates, latencies, and the processor time of this process and of --processes.
+    Bench(Bench),
     /// Back up the masters' metadata, compare it with what chunkservers have, and let deletions go after a restore
     #[command(subcommand)]
     Metadata(Metadata),
+    /// What other tools need to know of a cluster
+    #[command(subcommand)]
+    Admin(Admin),
     /// Run a cluster of several processes on this machine
     #[command(subcommand)]
     Local(Local),
@@ -428,7 +441,8 @@ pub struct LocalStart {
     /// Racks that the chunkservers are dealt out to [default: 1]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub racks: Option<u16>,
-    /// The master's port; the chunkservers' are 10 above it and upwards [default: 9400 if free, else others]
+    /// The first master's port; those of the other masters and of the chunkservers follow, 10 apart [default: 9400 if free,
+    /// else others]
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..=65_000))]
     pub base_port: Option<u16>,
     /// Wait this long for every process to be alive

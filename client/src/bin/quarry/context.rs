@@ -1,10 +1,15 @@
 //! What every verb gets: the flags, the cluster, and where to say things.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{
+    env,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use indicatif::MultiProgress;
 use quarry_client::{Client, ClientConfig};
 use quarry_env::{World, clock, kv::NoKv};
+use quarry_types::ErrorCode;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -16,6 +21,8 @@ use crate::{
 
 /// Taking leave of the masters may take this long; a session that is not closed ends by itself.
 const LEAVE: Duration = Duration::from_secs(3);
+/// Removing what was made for a while may take this long: one command, after those that are under way.
+const REMOVE: Duration = Duration::from_secs(20);
 
 /// What every verb gets.
 pub struct Context {
@@ -24,13 +31,22 @@ pub struct Context {
     pub notes: Notes,
     pub bars: Option<MultiProgress>,
     client: OnceCell<Client>,
+    /// A directory of the cluster that is not to outlast this command.
+    temporary: OnceLock<String>,
 }
 
 impl Context {
     pub fn new(global: Global) -> Context {
         let bars = progress::bars(!global.no_progress && !global.json);
         let notes = Notes::new(global.json, global.verbose, bars.clone());
-        Context { world: World::real(Arc::new(NoKv)), global, notes, bars, client: OnceCell::new() }
+        Context {
+            world: World::real(Arc::new(NoKv)),
+            global,
+            notes,
+            bars,
+            client: OnceCell::new(),
+            temporary: OnceLock::new(),
+        }
     }
 
     /// The cluster that the user means.
@@ -59,9 +75,29 @@ impl Context {
         Ok(Client::connect(self.world.clone(), config).await?)
     }
 
+    /// A directory of the cluster is removed, with all below it, when this command ends: also when it fails or is interrupted.
+    /// At most one.
+    pub fn remove_when_left(&self, dir: &str) {
+        let _only_one_is_named = self.temporary.set(dir.to_owned());
+    }
+
+    /// Removes what was made for a while. Missing, it was not made.
+    async fn tidy(&self, client: &Client) {
+        let Some(dir) = self.temporary.get() else { return };
+        let removed = clock::timeout(&*self.world.clock, REMOVE, client.remove(dir, true, true)).await;
+        let why = match removed {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.code() == ErrorCode::NotFound => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late.to_string(),
+        };
+        self.notes.warning(format!("{dir} is left in the cluster: {why}; remove it with `quarry rm -r --now {dir}`"));
+    }
+
     /// Takes leave of the cluster, so that the masters need not keep the session until it expires.
     pub async fn leave(&self) {
         if let Some(client) = self.client.get() {
+            self.tidy(client).await;
             let _expires_else = clock::timeout(&*self.world.clock, LEAVE, client.close()).await;
         }
     }

@@ -127,6 +127,7 @@ pub fn master(master: &v1::MasterStatus) -> Value {
         "last_log": master.last_log,
         "applied": master.applied,
         "reachable": master.reachable,
+        "disk_full": master.disk_full,
         "agreement": master.agreement,
         "lowest_level": master.lowest_level,
         "highest_level": master.highest_level,

@@ -3,8 +3,10 @@
 //! A file per verb; [`args`] is the command line, [`output`] the only place that prints, [`error`] the exit codes,
 //! [`local_fs`] the files of this machine, [`local`] a cluster of processes on it. What a cluster does is in the library.
 
+mod admin;
 mod append;
 mod args;
+mod bench;
 mod cat;
 mod checksum;
 mod chunks;
@@ -155,7 +157,9 @@ async fn run(context: &Context, verb: Verb) -> Outcome {
         Verb::Decommission(args) => servers::leave(context, args, ServerWish::Decommissioned).await,
         Verb::Rebalance(args) => rebalance::run(context, args).await,
         Verb::Watch(args) => watch::run(context, args).await,
+        Verb::Bench(args) => bench::run(context, args).await,
         Verb::Metadata(verb) => metadata::run(context, verb).await,
+        Verb::Admin(verb) => admin::run(context, verb).await,
         Verb::Local(verb) => local::run(context, verb).await,
         Verb::Completions { shell } => completions::run(shell).await,
     }

@@ -227,6 +227,8 @@ fn lines(reply: &MastersReply) -> Vec<String> {
         lines.push(format!("feature level {} is in force{more}", reply.feature_level));
     }
     lines.extend(agreement(reply));
+    let full = reply.masters.iter().filter(|m| m.disk_full);
+    lines.extend(full.map(|m| format!("the disk of m{} ({}) is full: free some room there", m.id, m.address)));
     let voters = reply.masters.iter().filter(|m| m.role != LEARNER);
     let (all, reachable) = (voters.clone().count(), voters.filter(|m| m.reachable).count());
     lines.push(match (reply.leader, all) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
-use quarry_proto::v1::{ShortChunk, StrayReplica, VerifyMetadataReply};
+use quarry_proto::v1::{BackupHeader, ShortChunk, StrayReplica, VerifyMetadataReply};
 use quarry_types::{ChunkId, ErrorCode};
 use serde_json::{Value, json};
 
@@ -16,6 +16,10 @@ use crate::{
     output::Out,
 };
 
+/// A backup that breaks off, since the leader changes, is begun anew so often.
+const BACKUP_ATTEMPTS: u32 = 3;
+/// What it says then.
+const BROKEN_OFF: [ErrorCode; 3] = [ErrorCode::Unavailable, ErrorCode::DeadlineExceeded, ErrorCode::NotLeader];
 /// Chunk ids in one line.
 const IDS_IN_LINE: usize = 10;
 
@@ -32,15 +36,16 @@ async fn backup(context: &Context, file: &Path, overwrite: bool) -> Outcome {
         let message = format!("local {} is there already; name another file, or add --overwrite", file.display());
         return Err(CliError::new(ErrorCode::AlreadyExists, message));
     }
-    let mut target = Target::create_part(&context.world, file)?;
-    let mut backup = context.client().await?.backup_metadata().await?;
-    let mut length = 0;
-    while let Some(bytes) = backup.next().await? {
-        length += bytes.len() as u64;
-        target.write(bytes).await?;
-    }
-    target.commit().await?;
-    let header = backup.header().cloned().unwrap_or_default();
+    let mut begun = 1;
+    let (header, length) = loop {
+        match fetch(context, file).await {
+            Err(error) if begun < BACKUP_ATTEMPTS && BROKEN_OFF.iter().any(|code| error.is(*code)) => {
+                tracing::warn!(%error, "the backup broke off and begins anew");
+                begun += 1;
+            }
+            done => break done?,
+        }
+    };
     let mut out = Out::new();
     if context.global.json {
         let shown = json!({
@@ -64,6 +69,19 @@ async fn backup(context: &Context, file: &Path, overwrite: bool) -> Outcome {
         .await?;
     }
     out.flush().await
+}
+
+/// Takes one backup into `file`, which is there only when all of it has come. Its header and its bytes.
+async fn fetch(context: &Context, file: &Path) -> Outcome<(BackupHeader, u64)> {
+    let mut target = Target::create_part(&context.world, file)?;
+    let mut backup = context.client().await?.backup_metadata().await?;
+    let mut length = 0;
+    while let Some(bytes) = backup.next().await? {
+        length += bytes.len() as u64;
+        target.write(bytes).await?;
+    }
+    target.commit().await?;
+    Ok((backup.header().cloned().unwrap_or_default(), length))
 }
 
 async fn release(context: &Context, force: bool) -> Outcome {

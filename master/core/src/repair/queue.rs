@@ -1,8 +1,13 @@
-//! Every chunk that is not as it should be, most endangered first, with what is being done about it: the ledger.
+//! The chunks that are not as they should be, most endangered first, with what is being done about them: the ledger.
 //!
-//! A tick looks only at chunks that can be worked on now, and at no more than it is told to.
+//! A tick looks only at chunks that can be worked on now, and at no more than it is told to. The ledger has so many rows and no
+//! more ([`ROWS_MAX`], S9), however many chunks are lost or move: the least endangered give way. Those that wait for a change
+//! of the cluster never take more than half of the rows from those that can be worked on. Whoever feeds the ledger looks at
+//! all chunks again when [`Queue::next_round`] says so, and tells it how far it has come: so the others are counted, and get
+//! their row when there is room.
 
 mod finished;
+mod left_out;
 mod meter;
 
 use std::{
@@ -12,6 +17,7 @@ use std::{
 
 use finished::History;
 pub use finished::{Finished, Outcome};
+use left_out::LeftOut;
 use meter::Meter;
 use quarry_types::{ChunkId, ServerId};
 
@@ -30,6 +36,9 @@ const ATTEMPTS_WAITED_FOR: u32 = 2;
 const FAILED_MAX: usize = 4;
 /// Chunks whose time has come that are looked at again in one go; the others follow at the next look.
 const WAKE_MAX: usize = 2048;
+/// Rows of the ledger: about 100 MiB of them. Copies of so many chunks take a cluster long enough to look at all chunks again
+/// meanwhile.
+pub const ROWS_MAX: usize = 1 << 17;
 
 /// What is being done about a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +107,11 @@ impl Entry {
         self.work == Work::None && matches!(self.reason, Some(Reason::Keep { .. }))
     }
 
+    /// Time alone brings nothing: it waits for a change of the cluster, or has no good replica.
+    fn is_stuck(&self) -> bool {
+        !self.is_pending() || self.need.good == 0
+    }
+
     /// Bytes that are still to be copied for it.
     #[must_use]
     pub fn bytes_left(&self) -> u64 {
@@ -108,7 +122,7 @@ impl Entry {
 
     /// Those of them that no rate says anything about: it is blocked, or there is no good replica to copy.
     fn bytes_stuck(&self) -> u64 {
-        if self.is_pending() && self.need.good > 0 { 0 } else { self.bytes_left() }
+        if self.is_stuck() { self.bytes_left() } else { 0 }
     }
 }
 
@@ -121,9 +135,11 @@ pub struct Needless {
     pub target: ServerId,
 }
 
-/// What stands in the ledger in short.
+/// Chunks that are not as they should be in short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
+    /// How many there are.
+    pub chunks: u64,
     /// Chunks by how many replicas they miss; 0: other work.
     pub by_missing: BTreeMap<u32, u64>,
     /// Chunks without any good replica.
@@ -138,9 +154,48 @@ pub struct Totals {
     pub kept: u64,
 }
 
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        self.chunks += 1;
+        *self.by_missing.entry(entry.need.missing).or_default() += 1;
+        self.lost += u64::from(entry.need.good == 0);
+        self.bytes_left = self.bytes_left.saturating_add(entry.bytes_left());
+        self.bytes_stuck = self.bytes_stuck.saturating_add(entry.bytes_stuck());
+        self.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.kept += u64::from(entry.is_kept());
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.chunks -= 1;
+        less(&mut self.by_missing, entry.need.missing);
+        self.lost -= u64::from(entry.need.good == 0);
+        self.bytes_left -= entry.bytes_left();
+        self.bytes_stuck -= entry.bytes_stuck();
+        self.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
+        self.kept -= u64::from(entry.is_kept());
+    }
+
+    fn and(&self, others: &Totals) -> Totals {
+        let mut by_missing = self.by_missing.clone();
+        for (missing, chunks) in &others.by_missing {
+            *by_missing.entry(*missing).or_default() += chunks;
+        }
+        Totals {
+            chunks: self.chunks + others.chunks,
+            by_missing,
+            lost: self.lost + others.lost,
+            bytes_left: self.bytes_left.saturating_add(others.bytes_left),
+            bytes_stuck: self.bytes_stuck.saturating_add(others.bytes_stuck),
+            copying: self.copying + others.copying,
+            kept: self.kept + others.kept,
+        }
+    }
+}
+
 /// The ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
+    rows_max: usize,
     entries: BTreeMap<ChunkId, Entry>,
     /// All of them, in order.
     order: BTreeSet<Rank>,
@@ -148,22 +203,53 @@ pub struct Queue {
     ready: BTreeSet<Rank>,
     /// Those that wait, by when they are looked at again.
     later: BTreeSet<(Duration, ChunkId)>,
+    /// Those that nothing is done about now and that can be worked on, by themselves or after a while, in order.
+    able: BTreeSet<Rank>,
+    /// The others that nothing is done about now, in order.
+    stuck: BTreeSet<Rank>,
     /// Those that are endangered most and can be worked on, by how much.
     first: BTreeMap<u32, u64>,
     totals: Totals,
     history: History,
     meter: Meter,
     visits: u64,
+    left_out: LeftOut,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue::with_rows(ROWS_MAX)
+    }
 }
 
 impl Queue {
-    /// How many chunks are not as they should be.
+    /// An empty ledger of at most `rows_max` rows.
+    #[must_use]
+    pub fn with_rows(rows_max: usize) -> Self {
+        Queue {
+            rows_max,
+            entries: BTreeMap::new(),
+            order: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            later: BTreeSet::new(),
+            able: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            first: BTreeMap::new(),
+            totals: Totals::default(),
+            history: History::default(),
+            meter: Meter::default(),
+            visits: 0,
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// How many chunks stand in the ledger.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether all is as it should be.
+    /// Whether none does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -175,10 +261,51 @@ impl Queue {
         self.entries.get(&chunk)
     }
 
-    /// What stands in the ledger in short.
+    /// What stands in the ledger in short, with what it has no room for: that is as it was when all chunks were looked at last.
     #[must_use]
-    pub fn totals(&self) -> &Totals {
-        &self.totals
+    pub fn totals(&self) -> Totals {
+        self.totals.and(self.left_out.totals())
+    }
+
+    /// Nothing that is not as it should be was left out for want of room.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.left_out.is_none()
+    }
+
+    /// Chunks that are not as they should be and have no row, as of the last look at all chunks.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.totals().chunks
+    }
+
+    /// Rows that chunks which can be worked on would get now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let displaced = self.stuck.len().saturating_sub(self.rows_max / 2);
+        self.rows_max.saturating_sub(self.entries.len()) + displaced
+    }
+
+    /// When all chunks are to be looked at again for the sake of those that have no row; `None`: they are not, or that is under
+    /// way. A round is told by [`Queue::round_begins`], [`Queue::round_reaches`] and [`Queue::round_ends`].
+    #[must_use]
+    pub fn next_round(&self) -> Option<Duration> {
+        self.left_out.next_round(self.room() > self.rows_max / 4)
+    }
+
+    /// All chunks are looked at from here on, in the order of their ids. One that was under way has come to nothing.
+    pub fn round_begins(&mut self) {
+        self.left_out.begin();
+    }
+
+    /// The round looks at this chunk next.
+    pub fn round_reaches(&mut self, chunk: ChunkId) {
+        self.left_out.reach(chunk);
+    }
+
+    /// The round has looked at all.
+    pub fn round_ends(&mut self, now: Duration) {
+        self.left_out.end(now);
     }
 
     /// Entries looked at so far, for the proof that a tick does not walk all.
@@ -192,19 +319,16 @@ impl Queue {
         let entry = self.entries.remove(&chunk)?;
         let rank = Rank::new(&entry.need, entry.since, chunk);
         self.order.remove(&rank);
-        self.ready.remove(&rank);
+        for set in [&mut self.ready, &mut self.able, &mut self.stuck] {
+            set.remove(&rank);
+        }
         if let Some(next) = entry.next {
             self.later.remove(&(next, chunk));
         }
         if entry.goes_first() {
             less(&mut self.first, entry.need.danger());
         }
-        less(&mut self.totals.by_missing, entry.need.missing);
-        self.totals.lost -= u64::from(entry.need.good == 0);
-        self.totals.bytes_left -= entry.bytes_left();
-        self.totals.bytes_stuck -= entry.bytes_stuck();
-        self.totals.copying -= u64::from(matches!(entry.work, Work::Copying { .. }));
-        self.totals.kept -= u64::from(entry.is_kept());
+        self.totals.take(&entry);
         Some(entry)
     }
 
@@ -212,6 +336,11 @@ impl Queue {
         let rank = Rank::new(&entry.need, entry.since, chunk);
         self.order.insert(rank);
         if entry.work == Work::None {
+            if entry.is_stuck() {
+                self.stuck.insert(rank)
+            } else {
+                self.able.insert(rank)
+            };
             match entry.next {
                 Some(next) => {
                     self.later.insert((next, chunk));
@@ -224,13 +353,34 @@ impl Queue {
         if entry.goes_first() {
             *self.first.entry(entry.need.danger()).or_default() += 1;
         }
-        *self.totals.by_missing.entry(entry.need.missing).or_default() += 1;
-        self.totals.lost += u64::from(entry.need.good == 0);
-        self.totals.bytes_left += entry.bytes_left();
-        self.totals.bytes_stuck += entry.bytes_stuck();
-        self.totals.copying += u64::from(matches!(entry.work, Work::Copying { .. }));
-        self.totals.kept += u64::from(entry.is_kept());
+        self.totals.add(&entry);
         self.entries.insert(chunk, entry);
+    }
+
+    /// Gives a chunk a row, if need be that of one that is less endangered.
+    fn admit(&mut self, chunk: ChunkId, entry: Entry) {
+        if self.entries.len() >= self.rows_max {
+            let Some(gives_way) = self.gives_way_to(chunk, &entry) else {
+                return self.left_out.note(chunk, &entry);
+            };
+            if let Some(gone) = self.take(gives_way) {
+                self.left_out.gave_way(gives_way, &gone);
+            }
+        }
+        self.put(chunk, entry);
+    }
+
+    /// Whose row a chunk gets when there is none left. What is being worked on stays.
+    fn gives_way_to(&self, chunk: ChunkId, entry: &Entry) -> Option<ChunkId> {
+        let rank = Rank::new(&entry.need, entry.since, chunk);
+        let (stuck, able) = (self.stuck.last(), self.able.last());
+        let (last, anyway) = if self.stuck.len() > self.rows_max / 2 {
+            // However endangered it is: nothing can be done about it now.
+            (stuck, !entry.is_stuck())
+        } else {
+            (stuck.max(able), false)
+        };
+        last.filter(|last| anyway || rank < **last).map(|last| last.chunk)
     }
 
     fn change(&mut self, chunk: ChunkId, change: impl FnOnce(&mut Entry)) {
@@ -247,7 +397,7 @@ impl Queue {
         let Some(mut entry) = self.take(chunk) else {
             if !need.is_met() {
                 let (work, reason, next, failed) = (Work::None, None, None, Vec::new());
-                self.put(chunk, Entry { need, bytes, since: now, work, reason, next, attempts: 0, failed, steps: 0 });
+                self.admit(chunk, Entry { need, bytes, since: now, work, reason, next, attempts: 0, failed, steps: 0 });
             }
             return None;
         };
@@ -325,11 +475,13 @@ impl Queue {
 
     /// The cluster changed (a server came, room was made, a brake ended): what was blocked is looked at again.
     pub fn unblock(&mut self, limit: usize) {
+        self.left_out.unblocked();
         self.wake(limit, Reason::is_blocked);
     }
 
     /// An operator changed what repair goes by: what waits, but for a pause after a failure, is looked at again.
     pub fn policy_changed(&mut self, limit: usize) {
+        self.left_out.unblocked();
         self.wake(limit, |reason| !matches!(reason, Reason::Failed { .. }));
     }
 
@@ -441,8 +593,9 @@ impl Queue {
     /// or something is stuck.
     #[must_use]
     pub fn estimate(&self, now: Duration) -> Option<Duration> {
-        let rate = self.rate(now).filter(|_| self.totals.bytes_stuck == 0)?;
-        Some(time_for(self.totals.bytes_left, rate))
+        let totals = self.totals();
+        let rate = self.rate(now).filter(|_| totals.bytes_stuck == 0 && self.is_whole())?;
+        Some(time_for(totals.bytes_left, rate))
     }
 
     /// Work that ended lately, the last first.

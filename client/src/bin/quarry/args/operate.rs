@@ -181,6 +181,22 @@ pub enum Metadata {
     },
 }
 
+/// `quarry admin …`.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Write which servers there are and which chunk is where, for `quarry-sim what-if --cluster FILE`
+    ///
+    /// No names of files are in it. Each chunk is as it was when it was looked at; others may change meanwhile.
+    ExportState {
+        /// Replace FILE if it exists
+        #[arg(long)]
+        overwrite: bool,
+        /// Local file to make (JSON)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
 /// `metadata verify`.
 #[derive(Debug, Args)]
 pub struct MetadataVerify {

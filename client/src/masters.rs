@@ -267,7 +267,9 @@ impl Masters {
 }
 
 fn gave_up(doing: &str, deadline: Duration, last: WireError) -> ClientError {
-    ClientError::new(last.code, doing, format!("gave up after {deadline:?}; the last answer was: {}", last.message))
+    // All masters were asked: there is no other one where the caller could try.
+    let code = if last.code == ErrorCode::NotLeader { ErrorCode::Unavailable } else { last.code };
+    ClientError::new(code, doing, format!("gave up after {deadline:?}; the last answer was: {}", last.message))
 }
 
 #[cfg(test)]
@@ -285,5 +287,12 @@ mod tests {
         assert_eq!(next_step(&error(ErrorCode::NotLeader), true), Next::Elsewhere);
         let hint = WireError { leader: Some("b:1".into()), ..error(ErrorCode::NotLeader) };
         assert_eq!(next_step(&hint, true), Next::Leader("b:1".into()));
+    }
+
+    #[test]
+    fn s8_who_gives_up_is_not_sent_to_another_master() {
+        let last = |code| gave_up("asking", Duration::from_secs(1), WireError::new(code, "x")).code();
+        assert_eq!(last(ErrorCode::NotLeader), ErrorCode::Unavailable);
+        assert_eq!(last(ErrorCode::Busy), ErrorCode::Busy);
     }
 }

@@ -21,7 +21,7 @@ use quarry_master_core::{
     },
     rows::ChunkState,
 };
-use quarry_types::{ChunkId, ReplicaState, ServerId};
+use quarry_types::{ChunkId, ReplicaState, ServerId, planted};
 
 use drops::Drops;
 
@@ -241,9 +241,9 @@ impl Repairing {
         self.drops.reported(server, |chunk| locations.replica(server, chunk).is_some());
     }
 
-    /// A full report of a new registration: what it shows is what drops of the one before have left.
-    pub fn reported_in_full(&mut self, server: ServerId) {
-        self.drops.reported_in_full(server);
+    /// A full report of a new registration: what it shows is what drops of the one before have left. Their chunks.
+    pub fn reported_in_full(&mut self, server: ServerId) -> Vec<ChunkId> {
+        self.drops.reported_in_full(server)
     }
 }
 
@@ -292,6 +292,11 @@ pub fn facts(soft: &Soft, chunk: ChunkId, record: &ChunkRecord, now: Instant) ->
             || soft.servers.health(*server, now) == Health::Partitioned;
         if kept && soft.locations.number(*server).is_none() {
             holders.entry(*server).or_insert_with(|| holder(*server, Quality::Good, false));
+        }
+    }
+    if planted!("count-old-report") {
+        for server in &record.holders {
+            holders.entry(*server).or_insert_with(|| holder(*server, Quality::Good, true));
         }
     }
     let holders = holders.into_values().collect();

@@ -137,6 +137,14 @@ impl Soft {
         }
     }
 
+    /// The first full report of a registration is here. Drops of the registration before that never arrived left a replica too
+    /// many: nothing about it changes any more, so it is looked at now.
+    pub fn reported_in_full(&mut self, server: ServerId) {
+        for chunk in self.repairing.reported_in_full(server) {
+            self.locations.look_again(chunk);
+        }
+    }
+
     /// A chunk that these servers wrote is sealed: what they reported of it is to be compared with the record now. It may be
     /// short of replicas already: a member that died before it reported, or before the commit, is in no later report.
     pub fn sealed(&mut self, chunk: ChunkId, servers: &[ServerId]) {
@@ -287,4 +295,30 @@ impl Shared {
 /// An answer of apply that does not fit its command: a bug, and said so.
 pub fn unexpected(reply: &Reply) -> Fault {
     fault(ErrorCode::Internal, format!("an unexpected answer of the replicated state: {reply:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_types::{Crc32, ReplicaState};
+
+    use super::*;
+    use crate::locations::{Changed, Replica};
+
+    #[test]
+    fn s7_a_drop_that_did_not_arrive_is_decided_again_when_its_server_is_back() {
+        let (server, chunk) = (ServerId::from_random(1), ChunkId(7));
+        let mut soft = Soft::new(ClusterKey::new([7; 32]));
+        let there = [(chunk, Replica { state: ReplicaState::Sealed, length: 1, crc: Crc32(7) })];
+        soft.locations.full_report(server, 1, there.into());
+        soft.locations.take_changed(10);
+        soft.repairing.drop_sent(chunk, server);
+        soft.locations.registered(server, false);
+        soft.locations.full_report(server, 1, there.into());
+        soft.reported_in_full(server);
+        assert_eq!(
+            soft.locations.take_changed(10),
+            Changed::Chunks(vec![chunk]),
+            "nothing but the drop would tell of it"
+        );
+    }
 }

@@ -79,7 +79,7 @@ fn the_client_links_no_server_code_and_no_rocksdb() {
 #[test]
 fn shipped_crates_link_no_simulation() {
     for shipped in ["quarry-client", "quarry-master", "quarry-chunkserver"] {
-        assert_none(shipped, &["quarry-env-sim", "turmoil", "quarry-tests"]);
+        assert_none(shipped, &["quarry-env-sim", "turmoil", "quarry-tests", "quarry-chaos"]);
     }
 }
 

@@ -11,20 +11,17 @@
 //! | `QUARRY_FAILOVERS_SEED` | which, how, and what the clients do | 2026 |
 
 mod linear {
-    mod bites;
-    pub mod history;
     pub mod load;
-    pub mod model;
     pub mod nemesis;
 }
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use linear::{
-    history::{is_linearizable, shortest_wrong, timeline},
     load::{Group, Histories, Load, Worker},
     nemesis::{CUTS, Kind, Nemesis, SIGNALS},
 };
+use quarry_chaos::linear::history::{is_linearizable, shortest_wrong, timeline};
 use quarry_tests::{Cluster, Options, data, network::Network, skipped, wait};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;

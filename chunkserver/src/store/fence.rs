@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quarry_env::OpenMode;
-use quarry_types::{ChunkId, Crc32, ErrorCode, Receipt, ReplicaState};
+use quarry_types::{ChunkId, Crc32, ErrorCode, Receipt, ReplicaState, planted};
 
 use super::{
     StoreError,
@@ -124,7 +124,10 @@ impl Shared {
                 self.sync_live(replica, inner, Wanted::Fence)?;
             }
         }
-        let record = inner.record.fenced(&sums, durable || empty, false);
+        let mut record = inner.record.fenced(&sums, durable || empty, false);
+        if planted!("seal-before-commit") {
+            record = record.sealed(record.length, record.crc, record.tail_crc);
+        }
         let changes = Changes::default().replica(replica.chunk, &record);
         // With buffered durability a power loss may take it, and a restart then proves what is left.
         let point = if durable { sync_points::FENCE_RECORD } else { sync_points::IN_ORDER };

@@ -6,7 +6,7 @@ use quarry_chunkserver_core::layout::{
     DATA_OFFSET, HEADER_BYTES, Header, PAGE_BYTES, PAGE_OFFSET, decode_slots, encode_slots, file_bytes, slot_offset,
 };
 use quarry_env::{Disk, DiskFile, OpenMode, SyncPoint};
-use quarry_types::{ChunkSums, Crc32, limits::BLOCK_BYTES};
+use quarry_types::{ChunkSums, Crc32, limits::BLOCK_BYTES, planted};
 
 /// An open chunk file.
 #[derive(Clone)]
@@ -78,6 +78,9 @@ impl ChunkFile {
     pub(super) fn settle(&self, sums: &ChunkSums) -> io::Result<()> {
         self.0.set_len(file_bytes(sums.length()))?;
         let mut page = encode_slots(sums.blocks());
+        if planted!("lose-last-crc") {
+            page = encode_slots(sums.full().iter().copied());
+        }
         page.resize(PAGE_BYTES, 0);
         self.0.write_all_at(&page, PAGE_OFFSET)
     }

@@ -3,7 +3,7 @@
 //! Both happen only while the leader that ordered them is followed: a newer one counts as remaining what a report made
 //! after its adoption shows, and nothing that was ordered before may remove that any more.
 
-use quarry_types::{ChunkId, Crc32, ErrorCode, Leadership, ReplicaState};
+use quarry_types::{ChunkId, Crc32, ErrorCode, Leadership, ReplicaState, planted};
 
 use super::{
     StoreError,
@@ -76,7 +76,7 @@ impl Shared {
             }
             below
         };
-        if !refused_anyway {
+        if !refused_anyway && !planted!("forget-tombstone") {
             changes = changes.tombstone(chunk);
         }
         self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quarry_chunkserver_core::{Durability, record::Mark};
-use quarry_types::{ChunkSums, Crc32, ErrorCode, Receipt};
+use quarry_types::{ChunkSums, Crc32, ErrorCode, Receipt, planted};
 
 use super::{
     StoreError,
@@ -94,6 +94,11 @@ impl Shared {
             Wanted::Fence => (sync_points::FENCE_DATA, sync_points::FENCE_DIR),
         };
         let Some(live) = &mut inner.live else { return Ok(()) };
+        match why {
+            Wanted::Flush if planted!("skip-fsync-of-flush") => return Ok(()),
+            Wanted::Fence if planted!("skip-fsync-before-receipt") => return Ok(()),
+            _ => {}
+        }
         if let Err(error) = live.file.sync(data_point) {
             return Err(self.sync_failed(replica, inner, &replica.dir.file(replica.chunk), &error));
         }

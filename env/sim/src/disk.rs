@@ -102,7 +102,37 @@ impl SimDisk {
         self.state().faults.power_off_after(changes);
     }
 
-    /// Whether [`SimDisk::power_off_after`] has struck.
+    /// Switches the power off at once, as [`SimDisk::power_off_after`] does after some changes.
+    pub fn power_off_now(&self) {
+        self.state().faults.power_off_now();
+    }
+
+    /// Switches the power off at the next sync made for `point`: just before it, so that what it was to make durable is not.
+    pub fn power_off_at(&self, point: SyncPoint) {
+        self.state().faults.power_off_at(Some(point));
+    }
+
+    /// Takes [`SimDisk::power_off_after`] and [`SimDisk::power_off_at`] back, where they have not struck.
+    pub fn power_stays_on(&self) {
+        self.state().faults.power_stays_on();
+    }
+
+    /// Everything on the disk, as it would be after a power loss now, for [`SimDisk::put_image`].
+    #[must_use]
+    pub fn image(&self) -> SimDisk {
+        let image = SimDisk::new();
+        image.state().tree = self.state().tree.durable_copy();
+        image
+    }
+
+    /// Ends every process that uses the disk and puts an image in the place of what is on it.
+    pub fn put_image(&self, image: &SimDisk) {
+        self.kill();
+        let tree = image.state().tree.durable_copy();
+        self.state().tree = tree;
+    }
+
+    /// Whether [`SimDisk::power_off_after`] or the like has struck.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.state().faults.is_off()

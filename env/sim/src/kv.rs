@@ -76,6 +76,13 @@ pub fn durable_rows(disk: &SimDisk, path: &Path, space: Space) -> Rows {
     log::replay_all(&bytes).0.remove(space.0).unwrap_or_default()
 }
 
+/// The same of what was written, synced or not: what is there when only the process ends.
+#[must_use]
+pub fn written_rows(disk: &SimDisk, path: &Path, space: Space) -> Rows {
+    let bytes = disk.contents(&path.join(log::FILE)).unwrap_or_default();
+    log::replay_all(&bytes).0.remove(space.0).unwrap_or_default()
+}
+
 impl std::fmt::Debug for SimKvFactory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SimKvFactory").finish_non_exhaustive()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quarry_types::{Crc32, Receipt, ServerId, limits::SEAL_WAIT};
+use quarry_types::{Crc32, Receipt, ServerId, limits::SEAL_WAIT, planted};
 
 pub use crate::command::Durability;
 
@@ -67,7 +67,9 @@ pub fn decide(
         }
         preferred = if proven.is_empty() { from_members.clone() } else { proven };
     }
-    let Some(shortest) = preferred.iter().min_by_key(|r| r.length) else {
+    let longest = || preferred.iter().max_by_key(|r| r.length);
+    let end = if planted!("seal-at-longest") { longest() } else { preferred.iter().min_by_key(|r| r.length) };
+    let Some(shortest) = end else {
         return SealDecision::Wait(WaitReason::NoReceipt);
     };
     let (length, crc) = (shortest.length, shortest.crc);

@@ -1,6 +1,6 @@
 //! Replicated time, and taking apart what was removed.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use quarry_env::Instant;
 use quarry_master_core::{
@@ -10,7 +10,7 @@ use quarry_master_core::{
     reply::Reply,
     tables::ReadTables,
 };
-use quarry_types::limits::TICK;
+use quarry_types::{limits::TICK, planted};
 
 use crate::{
     error::Fault,
@@ -24,11 +24,14 @@ pub(super) struct Collection<'a> {
     /// Up to where the leader's time has gone into ticks. What a failed tick did not bring the next one does; what a
     /// lost leadership did not, is lost: waiting longer is safe (S10).
     ticked: Mutex<Instant>,
+    /// What the wall clock said at the last tick: only a planted bug looks at it.
+    wall_ms: Mutex<u64>,
 }
 
 impl<'a> Collection<'a> {
     pub fn new(shared: &'a Shared, leading: &'a Leading) -> Self {
-        Collection { shared, leading, ticked: Mutex::new(shared.now()) }
+        let wall_ms = Mutex::new(shared.world.clock.wall_ms());
+        Collection { shared, leading, ticked: Mutex::new(shared.now()), wall_ms }
     }
 
     pub fn stepper(self) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Result<bool, Fault>> + Send + 'a>> {
@@ -67,7 +70,13 @@ impl<'a> Collection<'a> {
         let waits =
             |tables: &dyn ReadTables| Ok(query::totals(tables)?.removed > 0 || query::is_in_maintenance(tables)?);
         if self.shared.peek(waits).await? {
-            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            let mut elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            if planted!("trust-wall-clock") {
+                let wall_ms = self.shared.world.clock.wall_ms();
+                let before =
+                    std::mem::replace(&mut *self.wall_ms.lock().unwrap_or_else(PoisonError::into_inner), wall_ms);
+                elapsed_ms = wall_ms.saturating_sub(before);
+            }
             self.shared.propose(Kind::Tick(Tick { elapsed_ms })).await?;
         }
         *self.ticked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;

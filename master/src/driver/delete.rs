@@ -9,10 +9,12 @@ use std::{
 use futures::StreamExt as _;
 use quarry_master_core::{
     command::{ForgetDoomed, Kind, ServerWish},
+    keys,
     query::{self, ChunkView},
+    tables::{ReadTables, Table},
 };
 use quarry_proto::{WireError, v1};
-use quarry_types::{ChunkId, ErrorCode, ServerId};
+use quarry_types::{ChunkId, ErrorCode, InodeId, ServerId, planted};
 
 use crate::{
     error::{Fault, fault},
@@ -82,6 +84,9 @@ impl<'a> Deletion<'a> {
         }
         let after = self.state().after;
         let doomed = self.shared.peek(move |tables| Ok(query::doomed(tables, after, STEP)?)).await?;
+        if planted!("delete-before-doomed") {
+            self.delete_removed().await?;
+        }
         let more = doomed.len() == STEP;
         self.state().after = doomed.last().filter(|_| more).map(|chunk| chunk.id);
         let mut by_server: BTreeMap<ServerId, Vec<ChunkId>> = BTreeMap::new();
@@ -97,6 +102,25 @@ impl<'a> Deletion<'a> {
         self.forget(&doomed).await?;
         // With more pages the walk goes on at once; a page full of chunks that wait is left behind all the same.
         Ok(more)
+    }
+
+    /// A planted bug: chunks of what was removed are deleted although nothing has doomed them.
+    async fn delete_removed(&self) -> Result<(), Fault> {
+        let removed = |tables: &dyn ReadTables| {
+            let mut all = Vec::new();
+            for (key, _) in tables.scan(Table::Removed, &[], None, STEP)? {
+                let inode = keys::read_two(&key).map_or(InodeId(0), |(_, inode)| InodeId(inode));
+                all.extend(query::rows(tables, inode, 0, STEP)?.chunks);
+            }
+            Ok(all)
+        };
+        for chunk in self.shared.peek(removed).await? {
+            for server in self.holders(&chunk) {
+                // Who cannot be reached keeps it.
+                let _away = send(self.leading, server, &[chunk.id]).await;
+            }
+        }
+        Ok(())
     }
 
     /// The servers that have to confirm and have not yet.

@@ -15,6 +15,7 @@ use openraft::{
     storage::{IOFlushed, RaftLogStorage},
 };
 use quarry_env::{Batch, Kv, KvError, KvOptions, Recovery, Space, SyncPoint, World, kv::Pair};
+use quarry_types::planted;
 
 use super::{
     GroupError, codec,
@@ -207,7 +208,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let mut batch = Batch::default();
         batch.put(META, VOTE, codec::vote_to_bytes(vote));
-        self.write(batch, Some(sync_points::RAFT_VOTE)).await
+        self.write(batch, Some(sync_points::RAFT_VOTE).filter(|_| !planted!("skip-fsync-of-vote"))).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -228,7 +229,8 @@ impl RaftLogStorage<Types> for LogStore {
         for entry in entries {
             batch.put(ENTRIES, key(entry.log_id.index), codec::entry_to_bytes(&entry));
         }
-        let written = self.write(batch, Some(sync_points::RAFT_APPEND)).await;
+        let sync = Some(sync_points::RAFT_APPEND).filter(|_| !planted!("skip-fsync-of-log"));
+        let written = self.write(batch, sync).await;
         let failed = written.as_ref().err().map(|e| io::Error::new(e.kind(), e.to_string()));
         callback.io_completed(written);
         failed.map_or(Ok(()), Err)

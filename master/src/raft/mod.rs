@@ -16,6 +16,7 @@
 //! | `superseded` | ending a member of a history that a forced recovery or a restored backup has ended |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
+//! | `runtime`, `in_order` | what openraft runs on, without chance in it |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 
 pub(crate) mod alone;
@@ -25,6 +26,7 @@ mod digests;
 mod error;
 mod gate;
 mod group;
+mod in_order;
 mod incoming;
 mod joining;
 mod log;
@@ -36,6 +38,7 @@ mod outgoing;
 mod parties;
 mod room;
 mod rounds;
+mod runtime;
 mod serve;
 mod superseded;
 mod types;

@@ -5,13 +5,14 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
 use quarry_env::World;
 use quarry_master_core::apply::Outcome;
 
+use super::runtime::Ordered;
+
 /// openraft on tokio's clock and scheduler, with random numbers that follow from a seed: under a simulated clock a run
 /// repeats exactly.
-pub(crate) type Runtime = DeterministicRng<TokioRuntime>;
+pub(crate) type Runtime = DeterministicRng<Ordered>;
 
 openraft::declare_raft_types!(
     /// Our types for openraft.

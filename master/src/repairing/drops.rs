@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quarry_types::{ChunkId, ServerId};
+use quarry_types::{ChunkId, ServerId, planted};
 
 /// Replicas that were ordered to be dropped: none of them counts until it is known what came of the order.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl Drops {
     }
 
     pub fn contains(&self, chunk: ChunkId, server: ServerId) -> bool {
-        self.0.contains_key(&(server, chunk))
+        self.0.contains_key(&(server, chunk)) && !planted!("forget-drops")
     }
 
     /// The server did it. `there`: by the picture of the server the replica is there still.
@@ -53,9 +53,12 @@ impl Drops {
         }
     }
 
-    /// A full report of a new registration: what it shows is what drops of the one before have left.
-    pub fn reported_in_full(&mut self, server: ServerId) {
+    /// A full report of a new registration: what it shows is what drops of the one before have left. Their chunks.
+    pub fn reported_in_full(&mut self, server: ServerId) -> Vec<ChunkId> {
+        let all = (server, ChunkId(0))..=(server, ChunkId(u64::MAX));
+        let settled: Vec<ChunkId> = self.0.range(all).map(|((_, chunk), _)| *chunk).collect();
         self.0.retain(|(of, _), _| *of != server);
+        settled
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
         drops.sent(CHUNK, b);
         drops.refused(CHUNK, a);
         assert!(!drops.contains(CHUNK, a) && drops.contains(CHUNK, b));
-        drops.reported_in_full(b);
+        assert_eq!(drops.reported_in_full(b), [CHUNK]);
         assert!(!drops.contains(CHUNK, b));
         drops.answered(CHUNK, b, true);
         assert!(!drops.contains(CHUNK, b), "an answer of the registration before is late");

@@ -183,7 +183,7 @@ impl Report {
                 tracing::info!(server = %self.server, number = self.number, replicas = replicas.len(), "full report");
                 soft.locations.full_report(self.server, self.number, std::mem::take(replicas));
                 if first {
-                    soft.repairing.reported_in_full(self.server);
+                    soft.reported_in_full(self.server);
                 }
                 Ok(self.number)
             }

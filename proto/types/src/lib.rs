@@ -13,6 +13,7 @@
 //! | [`revision`] | a place in the stream of changes |
 //! | [`name`] | names and paths that the namespace accepts |
 //! | [`mod@duration`] | durations as people write them |
+//! | [`planted`] | bugs that only a build for the simulation has
 //! | [`error`] | the error table: code, and what the caller should do |
 
 pub mod auth;
@@ -22,6 +23,7 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod name;
+pub mod planted;
 pub mod receipt;
 pub mod revision;
 pub mod sums;

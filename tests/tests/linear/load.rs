@@ -10,15 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use quarry_chaos::linear::{
+    history::Record,
+    model::{Call, NAMES, Outcome},
+};
 use quarry_client::{Client, ClientConfig, ClientError, CreateMode, CreateOptions, ErrorCode};
 use quarry_env::{World, kv::NoKv};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-
-use super::{
-    history::Record,
-    model::{Call, NAMES, Outcome},
-};
 
 /// Operations of one group, before its clients go on to new names: the checker's work grows faster than their number.
 const GROUP_OPERATIONS: u64 = 120;

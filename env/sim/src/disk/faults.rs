@@ -88,6 +88,7 @@ pub(super) struct Faults {
     failures: Vec<Failure>,
     changes: u64,
     off_at: Option<u64>,
+    off_at_point: Option<SyncPoint>,
     off: bool,
 }
 
@@ -99,7 +100,7 @@ impl Faults {
             self.changes += 1;
         }
         if self.off {
-            return Err(io::Error::other("the simulated disk has no power"));
+            return Err(no_power());
         }
         let hit = self.failures.iter_mut().position(|f| f.op.is_none_or(|o| o == op) && below(path, &f.under));
         let Some(at) = hit else { return Ok(()) };
@@ -115,9 +116,13 @@ impl Faults {
     }
 
     /// Notes the point; false when the sync is to be left out.
-    pub(super) fn sync(&mut self, point: SyncPoint, what: Synced) -> bool {
+    pub(super) fn sync(&mut self, point: SyncPoint, what: Synced) -> io::Result<bool> {
         *self.seen.entry((point, what)).or_default() += 1;
-        !self.skipped.contains(&(point, what))
+        if self.off_at_point == Some(point) {
+            self.power_off_now();
+            return Err(no_power());
+        }
+        Ok(!self.skipped.contains(&(point, what)))
     }
 
     pub(super) fn skip(&mut self, point: SyncPoint, what: Synced) {
@@ -144,8 +149,21 @@ impl Faults {
         self.off_at = Some(self.changes.saturating_add(changes));
     }
 
-    pub(super) fn power_on(&mut self) {
+    pub(super) fn power_off_at(&mut self, point: Option<SyncPoint>) {
+        self.off_at_point = point;
+    }
+
+    pub(super) fn power_off_now(&mut self) {
+        self.off = true;
+    }
+
+    pub(super) fn power_stays_on(&mut self) {
         self.off_at = None;
+        self.off_at_point = None;
+    }
+
+    pub(super) fn power_on(&mut self) {
+        self.power_stays_on();
         self.off = false;
     }
 
@@ -156,6 +174,10 @@ impl Faults {
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the simulated disk has no power")
 }
 
 /// Relative paths start at the root, as everywhere in the simulated disk.

@@ -87,6 +87,11 @@ impl File {
         &self.durable
     }
 
+    /// What a power loss leaves for certain, as a file of its own.
+    pub(super) fn durable_copy(&self) -> File {
+        File { current: self.durable.clone(), durable: self.durable.clone(), pending: Vec::new(), opens: 0 }
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = size(offset)?;
         let from = start.checked_add(buffer.len()).and_then(|end| self.current.get(start..end));

@@ -90,7 +90,7 @@ impl Disk for Mount {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         tracing::trace!(target: TRACE, point = point.0, "to sync");
-        if state.faults.sync(point, Synced::Names) {
+        if state.faults.sync(point, Synced::Names)? {
             state.tree.sync_dir(dir);
         }
         Ok(())
@@ -202,7 +202,7 @@ impl DiskFile for Handle {
             Ok(state) => state,
         };
         tracing::trace!(target: TRACE, point = point.0, "to sync");
-        if state.faults.sync(point, Synced::File) {
+        if state.faults.sync(point, Synced::File)? {
             state.tree.file_mut(self.ino)?.sync();
         }
         Ok(())

@@ -275,3 +275,44 @@ fn what_is_there_now_and_what_is_certain_to_stay_can_be_read_whatever_fails() {
     assert_eq!(disk.contents(Path::new("/new")).expect("is there").len(), 30);
     assert_eq!(disk.durable(Path::new("/new")).map_err(|e| e.kind()), Err(io::ErrorKind::NotFound));
 }
+
+#[test]
+fn the_power_goes_at_a_named_sync_before_it_does_anything() {
+    const OTHER: SyncPoint = SyncPoint("another");
+    let (disk, file) = with_file();
+    file.write_all_at(b"b", 0).expect("writes");
+    disk.power_off_at(OTHER);
+    file.sync_data(P).expect("that is not the one");
+    file.write_all_at(b"c", 0).expect("writes");
+    assert!(file.sync_data(OTHER).is_err() && disk.is_off());
+    assert!(file.sync_data(P).is_err(), "the power is off");
+    assert_eq!(disk.durable(Path::new("/f")).expect("there")[0], b'b');
+    disk.power_loss(1);
+    assert!(!disk.is_off(), "and it strikes once");
+    let (disk, file) = with_file();
+    disk.power_off_at(OTHER);
+    disk.power_off_after(0);
+    disk.power_stays_on();
+    file.write_all_at(b"c", 0).expect("writes");
+    file.sync_data(OTHER).expect("it was taken back");
+}
+
+#[test]
+fn an_image_is_what_was_durable_and_takes_the_place_of_everything() {
+    let (disk, file) = with_file();
+    file.write_all_at(b"b", 0).expect("writes");
+    write(&disk, "/unsynced", b"x");
+    let image = disk.image();
+    file.sync_data(P).expect("syncs");
+    write(&disk, "/later", b"x").sync_data(P).expect("syncs");
+    disk.sync_dir(Path::new("/"), P).expect("syncs");
+    disk.put_image(&image);
+    assert!(file.write_all_at(b"c", 0).is_err(), "who had it open is dead");
+    assert_eq!(names(&disk, "/"), ["f"]);
+    assert_eq!(read(&disk, "/f"), Some(vec![b'a'; 2048]));
+    disk.power_loss(1);
+    assert_eq!(read(&disk, "/f"), Some(vec![b'a'; 2048]), "all of it is durable");
+    write(&disk, "/new", b"x");
+    disk.put_image(&image);
+    assert_eq!(names(&disk, "/"), ["f"], "an image can be put back twice");
+}

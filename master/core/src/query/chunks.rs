@@ -1,4 +1,4 @@
-use quarry_types::{ChunkId, InodeId, limits::CHUNK_BYTES};
+use quarry_types::{ChunkId, InodeId, limits::CHUNK_BYTES, planted};
 
 use super::ChunkRecord;
 use crate::{
@@ -130,7 +130,9 @@ pub fn doomed(tables: &dyn ReadTables, after: Option<ChunkId>, limit: usize) -> 
 /// # Errors
 /// [`TableError`].
 pub fn open_watermark(tables: &dyn ReadTables) -> Result<ChunkId, TableError> {
-    if let Some((key, _)) = tables.scan(Table::Open, &[], None, 1)?.first() {
+    if let Some((key, _)) = tables.scan(Table::Open, &[], None, 1)?.first()
+        && !planted!("watermark-over-open")
+    {
         return keys::read_one(key).map(ChunkId).ok_or_else(|| bad_key(Table::Open, key));
     }
     let counters: Option<Counters> = find(tables, Table::Meta, keys::COUNTERS)?;

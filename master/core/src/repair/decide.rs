@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use quarry_types::{
     ServerId,
     limits::{BLOCK_BYTES, CHUNK_BYTES},
+    planted,
 };
 use serde::{Deserialize, Serialize};
 
@@ -332,8 +333,8 @@ fn racks<'a>(of: impl Iterator<Item = &'a Holder>) -> usize {
 /// The replica to drop of those that are too many. Without it the wanted number of replicas must remain that are known for
 /// certain, on as many racks as now, as far as the wanted number can use them (S7).
 fn surplus(facts: &ChunkFacts, cluster: &Cluster) -> Option<ServerId> {
-    let wanted = facts.wanted as usize;
-    let racks_now = racks(counted(facts)).min(wanted);
+    let wanted = facts.wanted as usize - usize::from(planted!("trim-below-wanted"));
+    let racks_now = if planted!("forget-racks") { 0 } else { racks(counted(facts)).min(wanted) };
     let may_go = |victim: &&Holder| {
         let rest = || facts.holders.iter().filter(|h| h.server != victim.server && h.is_safe());
         removes(victim) && rest().count() >= wanted && racks(rest()) >= racks_now

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use quarry_types::planted;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{ChunkFacts, Holder, Quality};
@@ -91,7 +92,10 @@ pub fn assess(facts: &ChunkFacts, racks: usize) -> Need {
     let for_now = wanted.saturating_add(facts.extra);
     let moving = for_now.saturating_sub(staying).saturating_sub(missing);
     let rack_short = staying >= wanted && used.len() < racks.min(wanted as usize);
-    let surplus = if staying >= for_now && !rack_short { good.saturating_sub(for_now) } else { 0 };
+    let mut surplus = if staying >= for_now && !rack_short { good.saturating_sub(for_now) } else { 0 };
+    if planted!("trim-below-wanted") && missing == 0 {
+        surplus = good.saturating_sub(wanted.saturating_sub(1));
+    }
     let bad = facts.holders.iter().filter(|h| is_bad(h)).count();
     Need { wanted, good, missing, moving, rack_short, surplus, bad: u32::try_from(bad).unwrap_or(u32::MAX), away }
 }

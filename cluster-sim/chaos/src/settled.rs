@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use quarry_types::{ChunkId, ReplicaState};
 
-use super::{
+use crate::{
     books::{Books, Chunk, Life, Server},
     cluster::DATA,
     truth::{self, Records},

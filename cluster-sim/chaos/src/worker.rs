@@ -15,14 +15,26 @@ use quarry_client::{
 };
 use quarry_env::World;
 use quarry_env_sim::SimMachine;
-use quarry_tests::data;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::cluster::{MASTER, Outcome};
+use crate::{
+    books::Books,
+    checkers::{
+        s1::{Known, Unsure},
+        s3, s8,
+    },
+    cluster::Outcome,
+    data,
+    linear::load::Names,
+    together::Together,
+};
 
 const FILE_BYTES_MAX: u64 = 700_000;
 const CHUNK_BYTES: u64 = 192 << 10;
+/// The deadline of clients.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
 /// How workers work.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
@@ -36,6 +48,12 @@ pub struct Habits {
     pub also_passing: &'static [ErrorCode],
     /// How long a healed cluster may take until everything can be read and nothing is left over.
     pub heal_deadline: Duration,
+    /// Clients that play with names, all with the same ones.
+    pub players: usize,
+    /// Clients that append to files together.
+    pub together: usize,
+    /// How many replicas were promised of what was acknowledged to the last byte: the setting `min-replicas`.
+    pub min_replicas: usize,
 }
 
 /// Errors that a client may be given while servers are down.
@@ -51,23 +69,15 @@ const PASSING: [ErrorCode; 8] = [
     ErrorCode::PipelineBroken,
 ];
 
-/// Contents that a file may have: `data` up to `at_least`, or further.
-#[derive(Clone, Debug)]
-pub struct Known {
-    pub data: Bytes,
-    pub at_least: usize,
-}
-
-/// Names and what may be there: one of `worlds`, with `None` for a name that is absent.
-#[derive(Debug)]
-struct Unsure {
-    names: Vec<String>,
-    worlds: Vec<Vec<Option<Known>>>,
-}
-
 /// What workers and the simulation tell one another.
-#[derive(Default)]
 pub struct Shared {
+    pub books: Arc<Books>,
+    /// Where they find the cluster.
+    pub masters: Vec<String>,
+    pub names: Names,
+    pub together: Together,
+    /// The names were looked at in the end, and judged.
+    pub names_checked: AtomicBool,
     /// Workers that have done their deeds.
     pub idle: AtomicUsize,
     /// All is well again and stays so.
@@ -76,7 +86,30 @@ pub struct Shared {
     pub abandoned: Mutex<Vec<(String, bool, Known)>>,
 }
 
+impl Shared {
+    pub fn new(books: Arc<Books>, masters: Vec<String>) -> Self {
+        Shared {
+            books,
+            masters,
+            names: Names::default(),
+            together: Together::default(),
+            names_checked: AtomicBool::new(false),
+            idle: AtomicUsize::new(0),
+            healed: AtomicBool::new(false),
+            abandoned: Mutex::default(),
+        }
+    }
+}
+
+/// Waits until all is well again.
+pub async fn until_healed(shared: &Shared, world: &World) {
+    while !shared.healed.load(Ordering::Relaxed) {
+        world.clock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
 struct Worker {
+    books: Arc<Books>,
     client: Client,
     world: World,
     rng: ChaCha8Rng,
@@ -88,31 +121,9 @@ struct Worker {
 }
 
 impl Habits {
-    fn passing(&self, doing: &str, error: &ClientError) -> Outcome {
+    pub fn passing(&self, doing: &str, error: &ClientError) -> Outcome {
         if self.also_passing.contains(&error.code()) { Ok(()) } else { passing(doing, error) }
     }
-}
-
-impl Known {
-    fn whole(data: Bytes) -> Self {
-        Known { at_least: data.len(), data }
-    }
-
-    fn fits(&self, found: &[u8]) -> bool {
-        found.len() >= self.at_least && self.data.starts_with(found)
-    }
-}
-
-fn fits(expected: Option<&Known>, found: Option<&Bytes>) -> bool {
-    match (expected, found) {
-        (None, None) => true,
-        (Some(expected), Some(found)) => expected.fits(found),
-        _ => false,
-    }
-}
-
-fn describe(found: Option<&Bytes>) -> String {
-    found.map_or("nothing".into(), |bytes| format!("{} bytes, crc {:08x}", bytes.len(), crc32fast::hash(bytes)))
 }
 
 /// Fails unless `error` is one that may come while servers are down.
@@ -123,36 +134,45 @@ pub fn passing(doing: &str, error: &ClientError) -> Outcome {
     Err(format!("{doing}: {:?}: {error}", error.code()).into())
 }
 
-pub async fn connect(machine: &SimMachine) -> Result<(Client, World), ClientError> {
+/// Ends a client. Saying so is a courtesy to the master: while another one is being elected it may go unheard.
+pub async fn leave(client: &Client) -> Outcome {
+    match client.close().await {
+        Ok(()) => Ok(()),
+        Err(error) => passing("closing the session", &error),
+    }
+}
+
+/// A client of a machine. Its call gives up after [`DEADLINE`] without anything that moves.
+pub async fn connect(machine: &SimMachine, masters: &[String]) -> Result<(Client, World), ClientError> {
     let world = machine.boot();
     let config = ClientConfig {
         chunk_bytes: CHUNK_BYTES,
-        deadline: Duration::from_secs(10),
+        deadline: DEADLINE,
         stall: Duration::from_secs(2),
-        ..ClientConfig::new([MASTER])
+        ..ClientConfig::new(masters)
     };
     Ok((Client::connect(world.clone(), config).await?, world))
 }
 
 /// A worker's life in the simulation.
 pub async fn work(name: &'static str, seed: u64, habits: Habits, shared: Arc<Shared>) -> Outcome {
-    let (client, world) = connect(&SimMachine::new(name, seed)).await?;
+    let (client, world) = connect(&SimMachine::new(name, seed), &shared.masters).await?;
     let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::from(crc32fast::hash(name.as_bytes())));
     let dir = format!("/{name}");
-    let mut worker = Worker { client, world, rng, habits, dir, made: 0, sure: BTreeMap::new(), unsure: Vec::new() };
+    let books = Arc::clone(&shared.books);
+    let mut worker =
+        Worker { books, client, world, rng, habits, dir, made: 0, sure: BTreeMap::new(), unsure: Vec::new() };
     for _ in 0..habits.deeds {
         worker.deed().await?;
     }
     shared.idle.fetch_add(1, Ordering::Relaxed);
-    while !shared.healed.load(Ordering::Relaxed) {
-        worker.world.clock.sleep(Duration::from_millis(50)).await;
-    }
+    until_healed(&shared, &worker.world).await;
     worker.check_all(&shared).await
 }
 
 /// Writes visible files, flushing now and then, until it is killed.
 pub async fn write_until_killed(machine: SimMachine, seed: u64, habits: Habits, shared: Arc<Shared>) -> Outcome {
-    let (client, world) = connect(&machine).await?;
+    let (client, world) = connect(&machine, &shared.masters).await?;
     let mut rng = ChaCha8Rng::seed_from_u64(world.random.next_u64());
     loop {
         let path = format!("/abandoned/{:x}", world.random.next_u64());
@@ -261,7 +281,8 @@ impl Worker {
             }
         }
         let finished = writer.finish().await?;
-        assert!(data.is_empty() || finished.fewest_replicas >= 2, "S1: {finished:?}");
+        let promised = u32::try_from(self.habits.min_replicas).unwrap_or(u32::MAX);
+        assert!(data.is_empty() || finished.fewest_replicas >= promised, "S1: {finished:?}");
         Ok(())
     }
 
@@ -328,7 +349,9 @@ impl Worker {
 
     async fn rename(&mut self, from: String) -> Outcome {
         let (known, to) = (self.sure.get(&from).cloned(), self.new_name());
+        let begin = self.world.clock.now();
         let outcome = self.client.rename(&from, &to, false).await;
+        self.took("a rename", begin);
         tracing::info!(from, to, ok = outcome.is_ok(), "renamed");
         match outcome {
             Ok(_) => {
@@ -342,7 +365,9 @@ impl Worker {
 
     async fn remove(&mut self, name: String) -> Outcome {
         let known = self.sure.get(&name).cloned();
+        let begin = self.world.clock.now();
         let outcome = self.client.remove(&name, false, false).await;
+        self.took("a removal", begin);
         tracing::info!(name, ok = outcome.is_ok(), "removed");
         match outcome {
             Ok(()) => {
@@ -361,11 +386,15 @@ impl Worker {
         outcome.map_or_else(|error| self.habits.passing(name, &error), |_| Ok(()))
     }
 
+    /// A call without data to move has ended (S8).
+    fn took(&self, doing: &str, begin: quarry_env::Instant) {
+        self.books.judge(&self.dir, s8::call(doing, self.world.clock.now().since(begin), DEADLINE));
+    }
+
     async fn get(&mut self, name: &str) -> Outcome {
         let expected = self.sure.get(name);
         match self.read(name).await {
-            Ok(found) if fits(expected, found.as_ref()) => Ok(()),
-            Ok(found) => Err(format!("{name} holds {}", describe(found.as_ref())).into()),
+            Ok(found) => s3::read(name, expected, found.as_ref()).map_or(Ok(()), |wrong| Err(wrong.into())),
             Err(error) => self.habits.passing(name, &error),
         }
     }
@@ -412,8 +441,7 @@ impl Worker {
         for unsure in all {
             self.check(&unsure).await?;
         }
-        self.client.close().await?;
-        Ok(())
+        leave(&self.client).await
     }
 
     async fn check(&self, unsure: &Unsure) -> Outcome {
@@ -421,17 +449,13 @@ impl Worker {
         for name in &unsure.names {
             found.push(self.read_healed(name).await?);
         }
-        let fitting = |world: &&Vec<Option<Known>>| world.iter().zip(&found).all(|(e, f)| fits(e.as_ref(), f.as_ref()));
-        if unsure.worlds.iter().find(fitting).is_none() {
-            let found: Vec<_> = found.iter().map(|f| describe(f.as_ref())).collect();
-            let worlds: Vec<Vec<_>> = unsure.worlds.iter().map(|w| w.iter().map(expectation).collect()).collect();
-            return Err(format!("{:?} hold {found:?}, expected one of {worlds:?}", unsure.names).into());
+        if let Some(broken) = unsure.breaks(&found) {
+            return Err(broken.into());
         }
         // Of what was not acknowledged one replica may be all there is.
-        let promised =
-            matches!(&unsure.worlds[..], [only] if only.iter().flatten().all(|k| k.at_least == k.data.len()));
+        let replicas = if unsure.is_promised() { self.habits.min_replicas } else { 1 };
         for (name, _) in unsure.names.iter().zip(&found).filter(|(_, found)| found.is_some()) {
-            self.check_chunks(name, if promised { 2 } else { 1 }).await?;
+            self.check_chunks(name, replicas).await?;
         }
         Ok(())
     }
@@ -474,16 +498,6 @@ impl Worker {
                 return Err(format!("a healed cluster does not settle: {said}").into());
             }
             self.world.clock.sleep(Duration::from_millis(500)).await;
-        }
-    }
-}
-
-fn expectation(known: &Option<Known>) -> String {
-    match known {
-        None => "nothing".into(),
-        Some(known) => {
-            let (least, most) = (known.at_least, known.data.len());
-            format!("{least} to {most} bytes, crc {:08x} of all", crc32fast::hash(&known.data))
         }
     }
 }

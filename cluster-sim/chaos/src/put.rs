@@ -1,14 +1,4 @@
-//! A cluster in one process, and what happens to it.
-
-mod books;
-pub mod chaos;
-mod cluster;
-mod operator;
-mod settled;
-pub mod trace;
-mod truth;
-mod watched;
-mod worker;
+//! One file through the loss of a chunkserver, and a flush whose members go.
 
 use std::{
     path::Path,
@@ -20,10 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use cluster::{MASTER, Machines, Outcome, Plan, builder};
 use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions, ErrorCode};
 use quarry_env_sim::SimMachine;
-use quarry_tests::data;
+
+use crate::{
+    cluster::{Machines, Outcome, Plan, builder},
+    data, masters, worker,
+};
 
 const SERVERS: [&str; 3] = ["chunk1", "chunk2", "chunk3"];
 /// Small, so that a run is fast and yet has many chunks.
@@ -54,8 +47,11 @@ async fn wait_for_servers(client: &Client, world: &quarry_env::World) -> Outcome
 
 async fn put_and_get(machine: SimMachine, seed: u64, progress: Arc<Progress>) -> Outcome {
     let world = machine.boot();
-    let config =
-        ClientConfig { chunk_bytes: CHUNK_BYTES, request_id: "simulated-put".into(), ..ClientConfig::new([MASTER]) };
+    let config = ClientConfig {
+        chunk_bytes: CHUNK_BYTES,
+        request_id: "simulated-put".into(),
+        ..ClientConfig::new([masters::address(masters::NAMES[0])])
+    };
     let client = Client::connect(world.clone(), config).await?;
     wait_for_servers(&client, &world).await?;
     let bytes = Bytes::from(data::bytes(seed, FILE_BYTES));
@@ -85,7 +81,7 @@ async fn put_and_get(machine: SimMachine, seed: u64, progress: Arc<Progress>) ->
 
 /// Puts a file of many chunks, cuts the power of a chunkserver half-way, gets the file back while that server restarts.
 pub fn put_and_get_through_a_crash(seed: u64) {
-    let machines = Machines::create(seed, Plan::new(&SERVERS));
+    let machines = Machines::create(seed, Plan::new(&SERVERS), vec!["client"]);
     let mut sim = builder(seed).build();
     machines.start(&mut sim);
     let progress = Arc::new(Progress::default());
@@ -115,13 +111,13 @@ fn is_chunk(path: &Path) -> bool {
 
 /// A flush whose chunk broke: what one member alone has durably is not enough, and what two have is.
 pub fn flush_with_members_gone(seed: u64, gone: usize) {
-    let machines = Machines::create(seed, Plan::new(&SERVERS));
+    let machines = Machines::create(seed, Plan::new(&SERVERS), vec!["client"]);
     let mut sim = builder(seed).build();
     machines.start(&mut sim);
     let progress = Arc::new(Progress::default());
     let (noted, machine) = (Arc::clone(&progress), SimMachine::new("client", seed));
     sim.client("client", async move {
-        let (client, world) = worker::connect(&machine).await?;
+        let (client, world) = worker::connect(&machine, &[masters::address(masters::NAMES[0])]).await?;
         wait_for_servers(&client, &world).await?;
         let options = CreateOptions { mode: CreateMode::Visible, ..CreateOptions::default() };
         let mut writer = client.create("/file", &options).await?;

@@ -1,4 +1,4 @@
-//! Metadata stores whose changes someone looks at, just before they are made.
+//! Metadata stores whose changes someone looks at, just before they are made and just after.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,35 +7,40 @@ use quarry_env::{
     kv::{Frozen, Pair},
 };
 
-/// Sees every batch before it is written.
+/// Sees every batch that is written. A store is told by the name of its directory.
 pub trait Watcher: Send + Sync {
-    fn before(&self, batch: &Batch);
+    /// It is about to be written.
+    fn before(&self, store: &str, batch: &Batch);
+
+    /// It was written, and what was to be synced is.
+    fn after(&self, _store: &str, _batch: &Batch) {}
 }
 
-struct Watched<T> {
-    inner: T,
+struct WatchedFactory {
+    inner: Arc<dyn KvFactory>,
     watcher: Arc<dyn Watcher>,
-    /// Only stores in directories whose name begins so.
-    named: &'static str,
 }
 
-/// Lets `watcher` see what is written to stores of a certain name.
-pub fn watched(world: World, named: &'static str, watcher: Arc<dyn Watcher>) -> World {
-    World { kv: Arc::new(Watched { inner: Arc::clone(&world.kv), watcher, named }), ..world }
+struct Watched {
+    inner: Arc<dyn Kv>,
+    watcher: Arc<dyn Watcher>,
+    name: String,
 }
 
-impl KvFactory for Watched<Arc<dyn KvFactory>> {
+/// Lets `watcher` see what is written to the stores of a world.
+pub fn watched(world: World, watcher: Arc<dyn Watcher>) -> World {
+    World { kv: Arc::new(WatchedFactory { inner: Arc::clone(&world.kv), watcher }), ..world }
+}
+
+impl KvFactory for WatchedFactory {
     fn open(&self, path: &Path, spaces: &[Space], options: KvOptions) -> Result<Arc<dyn Kv>, KvError> {
         let inner = self.inner.open(path, spaces, options)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with(self.named) {
-            return Ok(inner);
-        }
-        Ok(Arc::new(Watched { inner, watcher: Arc::clone(&self.watcher), named: self.named }))
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Arc::new(Watched { inner, watcher: Arc::clone(&self.watcher), name }))
     }
 }
 
-impl Kv for Watched<Arc<dyn Kv>> {
+impl Kv for Watched {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         self.inner.get(space, key)
     }
@@ -49,8 +54,11 @@ impl Kv for Watched<Arc<dyn Kv>> {
     }
 
     fn write(&self, batch: Batch, sync: Option<SyncPoint>) -> Result<(), KvError> {
-        self.watcher.before(&batch);
-        self.inner.write(batch, sync)
+        self.watcher.before(&self.name, &batch);
+        let copy = batch.clone();
+        self.inner.write(batch, sync)?;
+        self.watcher.after(&self.name, &copy);
+        Ok(())
     }
 
     fn flush(&self, point: SyncPoint) -> Result<(), KvError> {

@@ -8,23 +8,30 @@ use quarry_chunkserver::{
 };
 use quarry_chunkserver_core::{Durability, scrub::Pace};
 use quarry_env_sim::SimMachine;
-use quarry_master::{InitConfig, Master, MasterConfig, init};
+use quarry_master::{Master, MasterConfig};
 use quarry_types::ClusterKey;
 
-use super::{
+use crate::{
     books::{Books, OfMaster, OfServer, Server},
+    masters,
+    moments::Moments,
     watched::watched,
 };
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-pub const MASTER: &str = "master:9400";
 /// Where a chunkserver keeps everything.
 pub const DATA: &str = "/data";
+/// Where a master does.
+pub const MASTER_DATA: &str = "/master";
 
-/// The master and the chunkservers of a cluster that was created.
+/// By how much the first master's wall clock is off, in milliseconds: something from outside the seed, for the test that shows
+/// that this would be noticed.
+const BIAS_MS: &str = "QUARRY_CHAOS_BIAS_MS";
+
+/// The masters and the chunkservers of a cluster that was created.
 pub struct Machines {
-    pub master: SimMachine,
+    pub masters: Vec<(&'static str, SimMachine)>,
     pub servers: Vec<(&'static str, SimMachine)>,
     /// Watches what they write.
     pub books: Arc<Books>,
@@ -35,75 +42,101 @@ pub struct Machines {
 /// What a cluster is made of.
 #[derive(Clone)]
 pub struct Plan {
+    /// How many masters, one or three.
+    pub masters: usize,
     /// The chunkservers and their racks.
     pub servers: Vec<(&'static str, &'static str)>,
     /// Bytes that each may use.
     pub capacity: Option<u64>,
-    pub master: MasterConfig,
+    pub durability: Durability,
+    /// A writer lease and a session end without a call after this.
+    pub lease: Duration,
+    pub session: Duration,
     /// As an operator would set them.
     pub settings: Vec<(&'static str, String)>,
 }
 
 impl Plan {
-    /// Every server on a rack of its own. Waits are as short as the others here, so that runs go through what comes after.
+    /// One master, and every server on a rack of its own. Waits are as short as the others here, so that runs go through what
+    /// comes after.
     pub fn new(servers: &[&'static str]) -> Self {
         let settings = vec![("trash", "3s".into()), ("orphan-grace", "5s".into())];
+        let config = MasterConfig::new(MASTER_DATA);
         Plan {
+            masters: 1,
             servers: servers.iter().map(|name| (*name, *name)).collect(),
             capacity: None,
-            master: master_config(),
+            durability: Durability::Sealed,
+            lease: config.lease,
+            session: config.session,
             settings,
         }
     }
+
+    /// The masters as clients and chunkservers are told them.
+    pub fn addresses(&self) -> Vec<String> {
+        masters::NAMES.iter().take(self.masters).map(|name| masters::address(name)).collect()
+    }
+
+    /// How the master of this name runs.
+    pub fn master(&self, name: &str) -> MasterConfig {
+        MasterConfig {
+            listen: masters::address(name),
+            advertise: Some(masters::address(name)),
+            http: None,
+            lease: self.lease,
+            session: self.session,
+            key_file: masters::KEY_FILE.into(),
+            ..MasterConfig::new(MASTER_DATA)
+        }
+    }
 }
+
+/// Connections and pieces that wait at a machine. A kernel would refuse the next one; turmoil ends the run instead, so it is more
+/// than whoever comes back after a long silence finds.
+const BACKLOG: usize = 1 << 14;
 
 pub fn builder(seed: u64) -> turmoil::Builder {
     let mut builder = turmoil::Builder::new();
     builder
         .rng_seed(seed)
         .enable_random_order()
+        .tcp_capacity(BACKLOG)
         .simulation_duration(Duration::from_secs(300))
         .min_message_latency(Duration::from_micros(100))
         .max_message_latency(Duration::from_millis(5));
     builder
 }
 
-/// How masters of these tests run, unless one wants it otherwise.
-pub fn master_config() -> MasterConfig {
-    MasterConfig { listen: MASTER.into(), advertise: Some(MASTER.into()), http: None, ..MasterConfig::new("/master") }
-}
-
 impl Machines {
-    /// Creates the cluster on the master's disk, and cuts its power then.
-    pub fn create(seed: u64, plan: Plan) -> Self {
-        let master = SimMachine::new("master", seed);
-        let mut init = InitConfig { advertise: MASTER.into(), ..InitConfig::new("/master") };
-        for (name, value) in &plan.settings {
-            init.settings.change(name, value).expect("settings that are there");
+    /// Creates the cluster on the masters' disks, and cuts their power then. `others`: who else will be there.
+    pub fn create(seed: u64, plan: Plan, others: Vec<&'static str>) -> Self {
+        let (masters, key) = masters::create(seed, &plan);
+        if let Some(bias_ms) = std::env::var(BIAS_MS).ok().and_then(|text| text.parse().ok()) {
+            masters[0].1.set_skew_ms(bias_ms);
         }
-        let mut sim = builder(seed).build();
-        let (machine, key_file) = (master.clone(), init.key_file.clone());
-        sim.client("master", async move {
-            init::init(&machine.boot(), &init).await?;
-            Ok(())
-        });
-        sim.run().expect("the cluster is created");
-        let text = quarry_env::Disk::read_small(master.disk(), &key_file, 4096).expect("init left a key");
-        master.power_loss();
-        let key = ClusterKey::from_file(&String::from_utf8_lossy(&text)).expect("a key");
         let servers: Vec<_> = plan.servers.iter().map(|(name, _)| (*name, SimMachine::new(name, seed))).collect();
         let watched = servers.iter().zip(&plan.servers);
         let watched =
             watched.map(|((name, machine), (_, rack))| Server { name, rack, disk: machine.disk().clone() }).collect();
-        let books = Arc::new(Books::new(watched));
-        Machines { master, servers, books, plan, key }
+        let of = |(name, machine): &(&'static str, SimMachine)| (*name, machine.disk().clone());
+        let others = plan.servers.iter().map(|server| server.0).chain(others).collect();
+        let moments = Moments::new(masters.iter().map(of).collect(), others);
+        let books = Arc::new(Books::new(watched, plan.durability, moments));
+        Machines { masters, servers, books, plan, key }
+    }
+
+    /// The masters as clients are told them.
+    pub fn addresses(&self) -> Vec<String> {
+        self.plan.addresses()
     }
 
     /// Lets them run in `sim`.
     pub fn start(&self, sim: &mut turmoil::Sim<'_>) {
-        let (machine, config) = (self.master.clone(), self.plan.master.clone());
-        let books = Arc::clone(&self.books);
-        sim.host("master", move || serve_master(machine.clone(), config.clone(), Arc::clone(&books)));
+        for (master, (name, machine)) in self.masters.iter().cloned().enumerate() {
+            let (config, books) = (self.plan.master(name), Arc::clone(&self.books));
+            sim.host(name, move || serve_master(machine.clone(), config.clone(), OfMaster(Arc::clone(&books), master)));
+        }
         for (server, (name, machine)) in self.servers.iter().cloned().enumerate() {
             let config = self.config_of(server);
             let books = Arc::clone(&self.books);
@@ -116,11 +149,11 @@ impl Machines {
         ChunkserverConfig {
             dirs: vec![DirConfig { path: DATA.into(), capacity: self.plan.capacity }],
             key: self.key.clone(),
-            masters: vec![MASTER.into()],
+            masters: self.plan.addresses(),
             listen: format!("{name}:9410"),
             advertise: Some(format!("{name}:9410")),
             rack: rack.into(),
-            durability: Durability::Sealed,
+            durability: self.plan.durability,
             // Often, so that scrubbing is part of every run.
             scrub: Pace { period: Duration::from_secs(60), rate: 32 << 20 },
             http: None,
@@ -129,8 +162,8 @@ impl Machines {
     }
 }
 
-async fn serve_master(machine: SimMachine, config: MasterConfig, books: Arc<Books>) -> Outcome {
-    match Master::start(watched(machine.boot(), "state-", Arc::new(OfMaster(books))), config).await {
+async fn serve_master(machine: SimMachine, config: MasterConfig, watcher: OfMaster) -> Outcome {
+    match Master::start(watched(machine.boot(), Arc::new(watcher)), config).await {
         // It is not dropped: a machine without power says goodbye to nobody (and tonic would do so in random order).
         Ok(master) => end(&machine, master.failed().await).await,
         Err(error) => end(&machine, error.to_string()).await,
@@ -138,13 +171,13 @@ async fn serve_master(machine: SimMachine, config: MasterConfig, books: Arc<Book
 }
 
 async fn serve_chunks(machine: SimMachine, config: ChunkserverConfig, watcher: OfServer) -> Outcome {
-    match Chunkserver::start(watched(machine.boot(), "index", Arc::new(watcher)), config).await {
+    match Chunkserver::start(watched(machine.boot(), Arc::new(watcher)), config).await {
         Ok(_running) => std::future::pending().await,
         Err(error) => end(&machine, error.to_string()).await,
     }
 }
 
-/// A process may end when its disk has lost power, and for no other reason.
+/// A process may end when its disk has lost power or was told to fail, and for no other reason.
 async fn end(machine: &SimMachine, why: String) -> Outcome {
     if !machine.disk().is_off() {
         return Err(why.into());

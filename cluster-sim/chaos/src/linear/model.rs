@@ -11,20 +11,54 @@ pub type Value = u32;
 /// What a client asked for; names by number in their group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    Create { name: usize, value: Value },
-    Put { name: usize, value: Value },
-    Rename { from: usize, to: usize },
-    Remove { name: usize },
-    Stat { name: usize },
-    Get { name: usize },
+    /// To write a file that must not be there.
+    Create {
+        /// Which.
+        name: usize,
+        /// Its contents.
+        value: Value,
+    },
+    /// To write a file, whatever is there.
+    Put {
+        /// Which.
+        name: usize,
+        /// Its contents.
+        value: Value,
+    },
+    /// To rename a file, without replacing another.
+    Rename {
+        /// Which.
+        from: usize,
+        /// To what.
+        to: usize,
+    },
+    /// To remove a file.
+    Remove {
+        /// Which.
+        name: usize,
+    },
+    /// What is there.
+    Stat {
+        /// Where.
+        name: usize,
+    },
+    /// What is in there.
+    Get {
+        /// Where.
+        name: usize,
+    },
 }
 
 /// What it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It is done.
     Done,
+    /// This is there.
     Found(Value),
+    /// Nothing is there.
     NotFound,
+    /// Something is there already.
     AlreadyExists,
     /// Nothing for certain: it may take effect at any time after it was asked for, or never.
     Unknown,
@@ -34,6 +68,7 @@ pub enum Outcome {
 pub type Names = [Option<Value>; NAMES];
 
 /// What a call does and answers when nothing else happens.
+#[must_use]
 pub fn step(names: &Names, call: Call) -> (Names, Outcome) {
     let mut after = *names;
     let outcome = match call {

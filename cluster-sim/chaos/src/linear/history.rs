@@ -12,8 +12,11 @@ use super::model::{Call, Namespace, Outcome};
 /// One operation of one client.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Which client.
     pub client: usize,
+    /// What it asked for.
     pub call: Call,
+    /// What it was told.
     pub outcome: Outcome,
     /// When it was asked for, since the test began.
     pub begin: Duration,
@@ -33,6 +36,7 @@ impl Record {
 
 /// Whether there is an order of these operations of one group, on names that did not exist before, in which each is between
 /// its beginning and its end and each answer is right.
+#[must_use]
 pub fn is_linearizable(records: &[Record]) -> bool {
     let mut actions: Vec<(Duration, bool, usize)> = Vec::new();
     for (i, record) in records.iter().enumerate() {
@@ -51,6 +55,7 @@ pub fn is_linearizable(records: &[Record]) -> bool {
 }
 
 /// The records in the order in which they began, a line each.
+#[must_use]
 pub fn timeline(records: &[Record]) -> String {
     let mut sorted: Vec<&Record> = records.iter().collect();
     sorted.sort_by_key(|record| record.begin);
@@ -68,6 +73,7 @@ pub fn timeline(records: &[Record]) -> String {
 
 /// The shortest beginning of a history that is not linearizable, counted by when answers came; what came later is of no use
 /// to whoever looks for the cause.
+#[must_use]
 pub fn shortest_wrong(records: &[Record]) -> Vec<Record> {
     let mut ends: Vec<Duration> = records.iter().map(|record| record.end).collect();
     ends.sort_unstable();

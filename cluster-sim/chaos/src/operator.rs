@@ -14,11 +14,11 @@ use quarry_types::ServerId;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{
+use crate::{
     books::Books,
     cluster::Outcome,
     settled::unsettled,
-    worker::{Shared, connect, passing},
+    worker::{Shared, connect, leave, passing},
 };
 
 /// How long a healed cluster may take: a server that came and went too often is not trusted for up to five minutes, and then
@@ -32,13 +32,16 @@ struct Operator {
     world: World,
     rng: ChaCha8Rng,
     books: Arc<Books>,
+    /// Servers of which one may stay drained at the end: each rack that is left then has another one.
+    may_empty: usize,
 }
 
 /// An operator's life in the simulation.
-pub async fn operate(name: &'static str, seed: u64, shared: Arc<Shared>, books: Arc<Books>) -> Outcome {
-    let (client, world) = connect(&SimMachine::new(name, seed)).await?;
+pub async fn operate(name: &'static str, seed: u64, racks: usize, shared: Arc<Shared>) -> Outcome {
+    let (client, world) = connect(&SimMachine::new(name, seed), &shared.masters).await?;
+    let books = Arc::clone(&shared.books);
     let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::from(crc32fast::hash(name.as_bytes())));
-    let mut operator = Operator { client, world, rng, books };
+    let mut operator = Operator { client, world, rng, books, may_empty: racks };
     while !shared.healed.load(Ordering::Relaxed) {
         operator.pause(8000).await;
         match operator.deed().await {
@@ -85,8 +88,8 @@ impl Operator {
 
     /// Takes all wishes back, but one sometimes, and waits until everything is as it should be and stays so.
     async fn bring_to_rest(&mut self) -> Outcome {
-        // Each of the racks that are left has a server.
-        let emptied: Vec<usize> = self.rng.random_bool(0.4).then(|| self.rng.random_range(0..4)).into_iter().collect();
+        let empty = self.rng.random_bool(0.4) && self.may_empty > 0;
+        let emptied: Vec<usize> = empty.then(|| self.rng.random_range(0..self.may_empty)).into_iter().collect();
         for server in 0..self.books.servers.len() {
             let wish = if emptied.contains(&server) { ServerWish::Draining } else { ServerWish::Active };
             while let Err(error) = self.wish(server, wish).await {
@@ -111,8 +114,7 @@ impl Operator {
         if (after.copies, after.drops) != (before.copies, before.drops) {
             return Err(format!("S7: a cluster at rest goes on copying and dropping: {before:?}, {after:?}").into());
         }
-        self.client.close().await?;
-        Ok(())
+        leave(&self.client).await
     }
 
     /// What is not as it should be.

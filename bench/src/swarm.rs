@@ -223,6 +223,7 @@ impl One {
             cluster: bytes::Bytes::new(),
             server: server(self.k).to_bytes().into(),
             start_counter: 1,
+            start_id: 1,
             // Nobody is there: nothing is read from or written to simulated servers.
             address: format!("127.0.0.1:{}", 1 + self.k % 1000),
             rack: format!("rack-{}", self.k % 20),

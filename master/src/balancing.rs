@@ -30,6 +30,8 @@ use crate::{
 const MOVES_MAX: usize = 4096;
 /// Moves away from one server at once.
 const MOVES_PER_SERVER: usize = 64;
+/// Moves toward one server at once: it takes a few at a time, and each that waits is looked at again and again.
+const MOVES_TO_SERVER: usize = 16;
 /// A chunkserver looks at its room every second and says so in its next beat: until then, what has moved counts as under way.
 const SETTLE: Duration = Duration::from_secs(5);
 /// A move that has not begun after this is given up: what it was planned with has changed.
@@ -144,9 +146,20 @@ pub struct Balancing {
     pub last: Option<String>,
     moves: BTreeMap<ChunkId, Move>,
     leaving: BTreeMap<ServerId, usize>,
+    coming: BTreeMap<ServerId, usize>,
     settling: Vec<(Instant, Move)>,
     walks: BTreeMap<ServerId, Walk>,
     traffic: BTreeMap<ServerId, Sample>,
+}
+
+/// One fewer; none is not kept.
+fn less(counts: &mut BTreeMap<ServerId, usize>, of: ServerId) {
+    if let Some(count) = counts.get_mut(&of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&of);
+        }
+    }
 }
 
 impl Balancing {
@@ -180,22 +193,25 @@ impl Balancing {
         MOVES_PER_SERVER.saturating_sub(here).min(MOVES_MAX.saturating_sub(self.moves.len()))
     }
 
+    /// Whether one more move may go to a server now.
+    #[must_use]
+    pub fn takes(&self, to: ServerId) -> bool {
+        self.coming.get(&to).is_none_or(|coming| *coming < MOVES_TO_SERVER)
+    }
+
     /// A replica is to move.
     pub fn begin(&mut self, chunk: ChunkId, planned: Move) {
         self.abandon(chunk);
         *self.leaving.entry(planned.from).or_default() += 1;
+        *self.coming.entry(planned.to).or_default() += 1;
         self.moves.insert(chunk, planned);
     }
 
     /// A replica is to stay where it is.
     pub fn abandon(&mut self, chunk: ChunkId) -> Option<Move> {
         let ended = self.moves.remove(&chunk)?;
-        if let Some(count) = self.leaving.get_mut(&ended.from) {
-            *count -= 1;
-            if *count == 0 {
-                self.leaving.remove(&ended.from);
-            }
-        }
+        less(&mut self.leaving, ended.from);
+        less(&mut self.coming, ended.to);
         Some(ended)
     }
 
@@ -415,7 +431,10 @@ mod tests {
     use quarry_types::{ClusterKey, Crc32, InodeId, ReplicaState};
 
     use super::*;
-    use crate::{locations::Replica, servers::Registered};
+    use crate::{
+        locations::Replica,
+        servers::{Registered, Start},
+    };
 
     #[test]
     fn a_move_that_nobody_can_take_any_more_is_given_up_at_once_and_one_that_waits_for_its_turn_is_not() {
@@ -442,13 +461,14 @@ mod tests {
     fn join(soft: &mut Soft, n: u128, capacity: u64, now: Instant) {
         let disk = v1::DiskInfo { capacity_bytes: capacity, available_bytes: capacity, ..Default::default() };
         let from = Registered {
+            start: Start { counter: 1, id: 1 },
             registration: 1,
             address: format!("h:{n}"),
             rack: "r".into(),
             durability: Durability::Sealed,
             disks: vec![disk],
         };
-        soft.servers.register(ServerId::from_random(n), from, 1, now);
+        soft.servers.register(ServerId::from_random(n), from, now);
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub struct Server {
     pub rack: String,
     /// What its acknowledgements mean.
     pub durability: Durability,
-    /// Counts its starts.
-    pub start_counter: u64,
+    /// Its present start.
+    pub start: Start,
     /// Its disks, as of the last beat.
     pub disks: Vec<v1::DiskInfo>,
     /// Writes under way.
@@ -94,6 +94,15 @@ pub struct Servers {
     refusing: BTreeMap<ServerId, (String, Instant)>,
 }
 
+/// One start of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which one, counted by the server on its disk.
+    pub counter: u64,
+    /// Its name, drawn by the server.
+    pub id: u64,
+}
+
 /// What a server said when it registered.
 #[derive(Clone, Debug)]
 pub struct Registered {
@@ -103,6 +112,8 @@ pub struct Registered {
     pub address: String,
     /// Its failure domain.
     pub rack: String,
+    /// Which start of the server this is.
+    pub start: Start,
     /// What its acknowledgements mean.
     pub durability: Durability,
     /// Its disks.
@@ -202,10 +213,10 @@ impl Servers {
     }
 
     /// A server registered; an earlier registration of it is void.
-    pub fn register(&mut self, server: ServerId, from: Registered, start_counter: u64, now: Instant) {
+    pub fn register(&mut self, server: ServerId, from: Registered, now: Instant) {
         self.detector.beat(server, now.0);
         self.refusing.remove(&server);
-        let Registered { registration, address, rack, durability, disks } = from;
+        let Registered { registration, address, rack, start, durability, disks } = from;
         let (active_writes, active_reads, placed_since_beat, beats_behind) = (0, 0, 0, 0);
         let errors = disks.iter().fold(0u64, |sum, disk| sum.saturating_add(disk.errors));
         let fresh = Server {
@@ -219,7 +230,7 @@ impl Servers {
             address,
             rack,
             durability,
-            start_counter,
+            start,
             disks,
             active_writes,
             active_reads,
@@ -474,6 +485,7 @@ mod tests {
             registration,
             address: "h:1".into(),
             rack: "r".into(),
+            start: Start { counter: 1, id: 1 },
             durability: Durability::Sealed,
             disks: vec![disk(100 << 30, 50 << 30, false)],
         }
@@ -502,7 +514,7 @@ mod tests {
     fn a_server_dies_without_beats_and_only_its_own_registration_revives_it() {
         let (mut servers, a) = (Servers::default(), ServerId::from_random(1));
         let at = |ms| Instant(Duration::from_millis(ms));
-        servers.register(a, registered(7), 1, at(0));
+        servers.register(a, registered(7), at(0));
         assert_eq!(servers.health(a, at(1000)), Health::Alive);
         assert_eq!(servers.health(a, at(2000)), Health::Suspect);
         let beat = |registration| v1::Beat { registration, ..Default::default() };
@@ -518,7 +530,7 @@ mod tests {
     #[test]
     fn what_differs_is_asked_for_again_and_all_when_changes_never_came() {
         let (mut servers, a) = (Servers::default(), ServerId::from_random(1));
-        servers.register(a, registered(7), 1, Instant(Duration::ZERO));
+        servers.register(a, registered(7), Instant(Duration::ZERO));
         let sums = |weight| {
             let mut sums = Sums::default();
             sums.change(ChunkId(3), 0, weight);

@@ -158,6 +158,7 @@ async fn introduce(context: &Context, about: &About) -> v1::Signed {
         build: concat!("quarry-chunkserver ", env!("CARGO_PKG_VERSION")).into(),
         protocol_version: PROTOCOL_VERSION,
         follows: context.store.leadership().map(Into::into),
+        start_id: identity.start_id,
     };
     signed::sign(&context.key, &registration)
 }

@@ -39,8 +39,10 @@ pub struct Identity {
     pub cluster: Option<ClusterId>,
     /// The server.
     pub server: ServerId,
-    /// Counts its starts, from 1. One that went backwards is an old image (S11).
+    /// Counts its starts, from 1. One that does not go forwards is an old image (S11).
     pub start_counter: u64,
+    /// Names this start; drawn anew at each.
+    pub start_id: u64,
 }
 
 /// A data directory as it is now.

@@ -101,7 +101,7 @@ impl Store {
     #[must_use]
     pub fn identity(&self) -> Identity {
         let cluster = lock(&self.0.state).cluster;
-        Identity { cluster, server: self.0.server, start_counter: self.0.start_counter }
+        Identity { cluster, server: self.0.server, start_counter: self.0.start_counter, start_id: self.0.start_id }
     }
 
     /// The master this server follows; absent before the first.

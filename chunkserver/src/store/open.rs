@@ -108,6 +108,7 @@ impl Shared {
         if !dirs.iter().any(|dir| dir.works()) {
             return Err(no_directory(&dirs));
         }
+        let start_id = world.random.next_u64();
         Ok(Shared {
             state: std::sync::Mutex::new(State {
                 cluster,
@@ -126,6 +127,7 @@ impl Shared {
             durability: config.durability,
             server,
             start_counter: start.counter,
+            start_id,
             dirs: std::sync::Mutex::new(dirs),
             poisoned: Default::default(),
             alarm,

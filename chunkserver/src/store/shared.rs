@@ -37,6 +37,7 @@ pub(super) struct Shared {
     pub(super) durability: Durability,
     pub(super) server: ServerId,
     pub(super) start_counter: u64,
+    pub(super) start_id: u64,
     /// Those of the settings, in the order of their paths. One that failed is replaced here when it comes back.
     pub(super) dirs: Mutex<Vec<Arc<Dir>>>,
     /// Directories under which this process saw a sync fail: what the kernel shows of them may not be on the disk.

@@ -8,6 +8,8 @@ use crate::units::Micros;
 const MOVES_MAX: usize = 4096;
 /// Moves away from one server at once.
 const MOVES_PER_SERVER: usize = 64;
+/// Moves toward one server at once: it takes a few at a time, and each that waits is looked at again and again.
+const MOVES_TO_SERVER: usize = 16;
 /// Until a server's beats count what has moved.
 const SETTLE: Micros = 5_000_000;
 /// A move that has not begun after this is given up.
@@ -48,8 +50,19 @@ pub struct Balancing {
     pub rest_until: Option<Micros>,
     moves: BTreeMap<u32, Move>,
     leaving: BTreeMap<u16, usize>,
+    coming: BTreeMap<u16, usize>,
     settling: Vec<(Micros, Move)>,
     walks: BTreeMap<u16, Walk>,
+}
+
+/// One fewer; none is not kept.
+fn less(counts: &mut BTreeMap<u16, usize>, of: u16) {
+    if let Some(count) = counts.get_mut(&of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&of);
+        }
+    }
 }
 
 impl Balancing {
@@ -77,22 +90,25 @@ impl Balancing {
         MOVES_PER_SERVER.saturating_sub(here).min(MOVES_MAX.saturating_sub(self.moves.len()))
     }
 
+    /// Whether one more move may go to a server now.
+    #[must_use]
+    pub fn takes(&self, to: u16) -> bool {
+        self.coming.get(&to).is_none_or(|coming| *coming < MOVES_TO_SERVER)
+    }
+
     /// A replica is to move.
     pub fn begin(&mut self, chunk: u32, planned: Move) {
         self.abandon(chunk);
         *self.leaving.entry(planned.from).or_default() += 1;
+        *self.coming.entry(planned.to).or_default() += 1;
         self.moves.insert(chunk, planned);
     }
 
     /// A replica is to stay where it is.
     pub fn abandon(&mut self, chunk: u32) -> Option<Move> {
         let ended = self.moves.remove(&chunk)?;
-        if let Some(count) = self.leaving.get_mut(&ended.from) {
-            *count -= 1;
-            if *count == 0 {
-                self.leaving.remove(&ended.from);
-            }
-        }
+        less(&mut self.leaving, ended.from);
+        less(&mut self.coming, ended.to);
         Some(ended)
     }
 

@@ -23,6 +23,9 @@ use crate::{
 
 /// Between two steps.
 const STEP: Micros = SECOND / 2;
+/// The same, while all that should get more have as many moves under way as they may have: nothing can be planned, and what is
+/// under way lasts longer than this. The master looks and sees so.
+const STEP_FULL: Micros = 2 * SECOND;
 /// After a change of the cluster it is looked at whether servers are off the mean, at the latest.
 const LOOK: Micros = 60 * SECOND;
 /// Servers whose chunks are looked at in one step.
@@ -80,7 +83,15 @@ impl World {
             self.leader.balancing.rest_until = Some(self.now + REST);
             return self.balance_by(self.now + REST);
         }
-        self.balance_by(self.now + STEP);
+        let full = !sources.iter().take(PAGES).any(|from| self.may_give(*from, &plan));
+        self.balance_by(self.now + if full { STEP_FULL } else { STEP });
+    }
+
+    /// Whether there is room for another move from a server, at either end.
+    fn may_give(&self, from: u16, plan: &Plan) -> bool {
+        let (leader, source) = (&self.leader, self.server(from).map(|server| server.id));
+        let takes = |to| leader.number(to).is_some_and(|to| leader.balancing.takes(to));
+        leader.balancing.room(from) > 0 && source.is_some_and(|source| plan.has_target(source, takes))
     }
 
     /// Whether it begins.
@@ -127,7 +138,7 @@ impl World {
         let page: Vec<u32> = held.iter().skip(cursor).take(PAGE).copied().collect();
         let (last, mut seen, mut found) = (page.len() < PAGE, 0, false);
         for chunk in page {
-            if self.leader.balancing.room(from) == 0 {
+            if !self.may_give(from, plan) {
                 return self.leader.balancing.looked(from, Some(cursor + seen), found);
             }
             found |= self.move_chunk(from, chunk, plan);
@@ -154,8 +165,10 @@ impl World {
         }
         let mut refused: Vec<ServerId> = facts.holders.iter().map(|holder| holder.server).collect();
         for _ in 0..OFFERS {
-            let Some(to) = plan.target(source, bytes, |server| !refused.contains(&server)) else { return false };
-            let Some(target) = self.leader.number(to) else { return false };
+            let leader = &self.leader;
+            let takes = |to| leader.number(to).is_some_and(|to| leader.balancing.takes(to));
+            let to = plan.target(source, bytes, |server| !refused.contains(&server) && takes(server));
+            let Some((to, target)) = to.and_then(|to| Some((to, leader.number(to)?))) else { return false };
             self.leader.balancing.begin(chunk, Move { from, to: target, bytes, since: self.now });
             if self.would_go(chunk) {
                 plan.moved(source, to, bytes);

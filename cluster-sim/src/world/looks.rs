@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 struct Worked {
     decided: usize,
-    blocked: usize,
+    waiting: usize,
 }
 
 impl World {
@@ -75,11 +75,11 @@ impl World {
             self.tick_by(micros(round).max(next));
         }
         // More may be due behind those that were taken.
-        if worked.blocked < worked.decided || worked.decided >= DECISIONS {
+        if worked.waiting < worked.decided || worked.decided >= DECISIONS {
             return self.tick_by(next);
         }
         if worked.decided > 0 {
-            // All of it waits for a change of the cluster, and whatever changes wakes the leader.
+            // All of it waits for its time or for a change of the cluster, and whatever changes wakes the leader.
             let again = self.now + BLOCKED_AGAIN;
             return self.tick_by(waits.unwrap_or(again).clamp(next, again));
         }
@@ -225,28 +225,29 @@ impl World {
             worked.decided += 1;
             // Whatever needs a copy now would be told to wait for the cluster's budget, at the price of a search for its target.
             if self.leader.cluster.budget <= 0 && entry.need.wants_copy() && self.leader.cluster.brake.is_none() {
+                worked.waiting += usize::from(self.order(chunk, Decision::Wait(Reason::ClusterBudget)));
                 continue;
             }
             let (since, failed) = (entry.since, entry.failed.clone());
             let question = Question { facts, since, failed, now, chance: self.decisions.next_u64() };
             self.measures.decisions += 1;
             let (_, decision) = decide(&question, &self.leader.cluster, &self.leader.policy);
-            worked.blocked += usize::from(self.order(chunk, decision));
+            worked.waiting += usize::from(self.order(chunk, decision));
         }
         worked
     }
 
-    /// Has a decision carried out; whether the chunk waits for a change of the cluster.
+    /// Has a decision carried out; whether the chunk waits.
     fn order(&mut self, chunk: u32, decision: Decision) -> bool {
         match decision {
             Decision::Nothing => {}
             Decision::Wait(reason) => {
-                let blocked = reason.is_blocked();
-                if let Reason::Delay { until } | Reason::Keep { until } | Reason::Failed { until, .. } = &reason {
-                    self.leader.waits.insert(micros(*until));
+                let now = at(self.now);
+                if let Some(until) = reason.again(now).filter(|_| !reason.is_blocked()) {
+                    self.leader.waits.insert(micros(until));
                 }
-                self.leader.queue.wait(Chunks::id(chunk), reason, at(self.now));
-                return blocked;
+                self.leader.queue.wait(Chunks::id(chunk), reason, now);
+                return true;
             }
             Decision::Copy { target, sources, urgent } => self.start_copy(chunk, target, &sources, urgent),
             Decision::Drop { server, .. } => self.start_drop(chunk, server),

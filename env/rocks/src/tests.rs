@@ -63,6 +63,19 @@ fn killed_store(dir: &Path) -> PathBuf {
     dead
 }
 
+/// After a sync that failed the log may be read from a cache and not be on the disk. What was opened rests on it no more.
+#[test]
+fn what_is_recovered_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = killed_store(dir.path());
+    let old = newest_wal(&dead);
+    drop(open(&dead).unwrap());
+    if old.exists() {
+        fs::remove_file(&old).unwrap();
+    }
+    assert_eq!(keys(&*open(&dead).unwrap(), A).len(), 100);
+}
+
 #[test]
 fn spaces_are_apart_and_sorted() {
     let dir = tempfile::tempdir().unwrap();

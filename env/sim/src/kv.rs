@@ -3,8 +3,8 @@
 //! # Fault model
 //!
 //! The store has the promises of [`quarry_env::Kv`] and no more. Every batch is one record with a length and a
-//! checksum, appended to `<path>/batches.log`; opening replays them and cuts the log at the first record that does
-//! not check. After a power loss a random number of the newest batches since the last sync is therefore missing, and
+//! checksum, appended to `<path>/batches.log`; opening replays them up to the first record that does not check, and writes what
+//! they add up to anew. After a power loss a random number of the newest batches since the last sync is therefore missing, and
 //! never a batch without all after it. A store is a directory of ordinary files of its disk: it can be listed,
 //! renamed, removed, filled up and corrupted like any other, and [`SimDisk::skip_sync`](crate::SimDisk::skip_sync)
 //! reaches the sync points that callers name. The store's own housekeeping (creation, checkpoints, cutting a torn tail)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quarry_types::{Crc32, Receipt, ServerId, limits::SEAL_WAIT, planted};
+use quarry_types::{ChunkId, Crc32, Receipt, ServerId, limits::SEAL_WAIT, planted};
 
 pub use crate::command::Durability;
 
@@ -33,8 +33,16 @@ pub enum WaitReason {
     Disagreement,
 }
 
+/// Whether a member may have lost all that it had of a chunk: nothing is there, although the chunk is older than its start.
+/// `first_chunk`: see [`crate::rows::Server`]. What a start finds of open chunks it calls restarted, and who was not restarted
+/// and has nothing was never asked.
+#[must_use]
+pub fn may_have_forgotten(receipt: &Receipt, first_chunk: ChunkId) -> bool {
+    receipt.length == 0 && !receipt.restarted && receipt.chunk < first_chunk
+}
+
 /// Decides where a chunk ends. `receipts` were verified and tell what fenced members hold; those of `doubted` are of an old
-/// image of their disk, and may lack even what was flushed (S11); `unreachable_for` is how long every member without a receipt
+/// image of their disk, or [may have forgotten](may_have_forgotten) the chunk with it, and may lack even what was flushed (S11); `unreachable_for` is how long every member without a receipt
 /// has been dead.
 #[must_use]
 pub fn decide(
@@ -196,6 +204,14 @@ mod tests {
             "whatever it says of itself"
         );
         assert_eq!(decide(Durability::Sealed, &members(), &short, &[server(1)], SEAL_WAIT), seal(10, &[1]));
+    }
+
+    #[test]
+    fn s11_who_knows_nothing_of_a_chunk_that_is_older_than_its_start_may_have_forgotten_it() {
+        let forgotten = |receipt: Receipt, first| may_have_forgotten(&receipt, ChunkId(first));
+        assert!(forgotten(receipt(1, 0), 2), "placed before it started");
+        assert!(!forgotten(receipt(1, 0), 1), "placed in this life: it was never asked");
+        assert!(!forgotten(receipt(1, 5), 2) && !forgotten(restarted(1, 0), 2), "it knows the chunk");
     }
 
     #[test]

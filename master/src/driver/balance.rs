@@ -181,7 +181,8 @@ impl Step {
     fn server(&mut self, soft: &mut Soft, page: &Page, records: &BTreeMap<ChunkId, ChunkRecord>) {
         let (mut seen, mut found) = (None, false);
         for chunk in &page.chunks {
-            if soft.repairing.balancing.room(page.from) == 0 {
+            let balancing = &soft.repairing.balancing;
+            if balancing.room(page.from) == 0 || !self.plan.has_target(page.from, |to| balancing.takes(to)) {
                 soft.repairing.balancing.looked(page.from, seen, found);
                 return;
             }
@@ -212,7 +213,9 @@ impl Step {
         let mut refused: Vec<ServerId> = facts.holders.iter().map(|holder| holder.server).collect();
         let mut obstacle = Obstacle::Held;
         for _ in 0..OFFERS {
-            let to = self.plan.target(from, record.length, |server| !refused.contains(&server));
+            let balancing = &soft.repairing.balancing;
+            let takes = |server| !refused.contains(&server) && balancing.takes(server);
+            let to = self.plan.target(from, record.length, takes);
             let Some(to) = to else { return Err(self.why_nowhere(from, record.length, obstacle)) };
             let planned = Move { from, to, bytes: record.length, since: self.now };
             soft.repairing.balancing.begin(chunk, planned);

@@ -261,20 +261,20 @@ async fn complaints(shared: &Shared, leading: &Leading) -> Result<(), Fault> {
 
 /// A server that came back with an old image counts again once everything on it was compared.
 async fn settle_doubt(shared: &Shared, leading: &Leading, server: ServerId) -> Result<(), Fault> {
-    let start_counter = {
+    let start = {
         let soft = leading.soft();
         let settled = soft.locations.is_doubt_settled(server);
-        soft.servers.get(server).filter(|_| settled).map(|s| s.start_counter)
+        soft.servers.get(server).filter(|_| settled).map(|s| s.start)
     };
-    let Some(start_counter) = start_counter else { return Ok(()) };
+    let Some(start) = start else { return Ok(()) };
     if may_shorten(shared, leading, server).await? {
         return Ok(());
     }
-    let trusts = Kind::TrustServer(TrustServer { server, start_counter });
+    let trusts = Kind::TrustServer(TrustServer { server, start_counter: start.counter, start_id: start.id });
     let Reply::Server(RegisteredServer { old_image: false }) = shared.propose(trusts).await? else { return Ok(()) };
     let mut soft = leading.soft();
     // It may have started again meanwhile, from another image.
-    if soft.servers.get(server).is_some_and(|now| now.start_counter == start_counter) {
+    if soft.servers.get(server).is_some_and(|now| now.start == start) {
         soft.locations.trust(server);
         tracing::info!(%server, "everything on the old image was verified: the server counts again");
     }

@@ -87,6 +87,8 @@ mod tests {
             maintenance_until_ms: 0,
             automatic: false,
             verdict: Verdict::Alive,
+            start_id: 1,
+            first_chunk: ChunkId(1),
         };
         let remembered = (1..=3).map(|n| (server(n), row(n))).collect();
         let chunks = hinted(&[ChunkView { id: ChunkId(7), record }], &remembered, 5);

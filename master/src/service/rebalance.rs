@@ -221,7 +221,10 @@ mod tests {
     use quarry_types::{ClusterKey, ServerId};
 
     use super::*;
-    use crate::{balancing::Obstacle, servers::Registered};
+    use crate::{
+        balancing::Obstacle,
+        servers::{Registered, Start},
+    };
 
     const NOW: Instant = Instant(Duration::from_secs(1));
 
@@ -237,13 +240,14 @@ mod tests {
                 ..Default::default()
             };
             let from = Registered {
+                start: Start { counter: 1, id: 1 },
                 registration: 1,
                 address: format!("h:{n}"),
                 rack: "r".into(),
                 durability: Durability::Sealed,
                 disks: vec![disk],
             };
-            soft.servers.register(ServerId::from_random(n as u128 + 1), from, 1, NOW);
+            soft.servers.register(ServerId::from_random(n as u128 + 1), from, NOW);
         }
         soft
     }

@@ -10,7 +10,7 @@ use super::Service;
 use crate::{
     config::is_address,
     error::{Fault, fault},
-    servers::Registered,
+    servers::{Registered, Start},
     shared::{Leading, unexpected},
 };
 
@@ -31,6 +31,7 @@ impl Service {
             rack: registration.rack.clone(),
             start_counter: registration.start_counter,
             durability,
+            start_id: registration.start_id,
         };
         let old_image = self.remember(put).await?;
         self.shared.refresh(&leading, server).await?;
@@ -97,8 +98,8 @@ impl Service {
         let server = put.server;
         let known = self.shared.peek(move |tables| Ok(query::server(tables, server)?)).await?;
         if let Some(known) = known {
-            let same = (&known.address, &known.rack, known.start_counter, known.durability)
-                == (&put.address, &put.rack, put.start_counter, put.durability);
+            let same = (&known.address, &known.rack, known.start_counter, known.start_id, known.durability)
+                == (&put.address, &put.rack, put.start_counter, put.start_id, put.durability);
             // One that is back from a graceful stop is not in maintenance any more.
             if same && !known.automatic {
                 return Ok(known.old_image);
@@ -122,11 +123,14 @@ impl Service {
         if old_image {
             tracing::warn!(%server, "came back with an old image of its disks: nothing on it counts until it is verified");
         }
-        let (address, rack, start) = (registration.address, registration.rack, registration.start_counter);
-        tracing::info!(%server, address, rack, start, build = registration.build, "chunkserver registered");
-        let registered = Registered { registration: number, address, rack, durability, disks: registration.disks };
+        let (address, rack) = (registration.address, registration.rack);
+        let start = Start { counter: registration.start_counter, id: registration.start_id };
+        tracing::info!(
+            %server, address, rack, start = start.counter, build = registration.build, "chunkserver registered"
+        );
+        let registered = Registered { registration: number, address, rack, start, durability, disks: registration.disks };
         let mut soft = leading.soft();
-        soft.servers.register(server, registered, start, self.shared.now());
+        soft.servers.register(server, registered, self.shared.now());
         soft.locations.registered(server, old_image);
     }
 }

@@ -124,7 +124,7 @@ impl Sealer {
             }
             let (receipts, failures) = self.fence(chunk, &record.members, until).await;
             let durability = self.durability(&record.members);
-            let doubted = self.doubted(chunk, &record.members);
+            let doubted = self.doubted(&receipts).await?;
             let unreachable_for = self.unreachable_for(&record, &receipts);
             match seal::decide(durability, &record.members, &receipts, &doubted, unreachable_for) {
                 SealDecision::Seal { length, crc, holders } => {
@@ -170,18 +170,25 @@ impl Sealer {
         let body = v1::command::Body::Fence(v1::Fence { chunks: vec![chunk.0] });
         let answer = async {
             let result = self.leading.dispatch.call(member, body, limit).await?;
-            let mut receipt = commit::receipt_of(&Receipts::new(&self.shared, &self.leading), result, member, chunk)?;
-            // An old image may never have seen what the server once acknowledged: it must not shorten the chunk (S11).
-            receipt.restarted |= self.leading.soft().locations.doubts(member, chunk);
-            Ok(receipt)
+            commit::receipt_of(&Receipts::new(&self.shared, &self.leading), result, member, chunk)
         };
         (member, answer.await)
     }
 
-    /// Members whose disk is an old image of itself.
-    fn doubted(&self, chunk: ChunkId, members: &[ServerId]) -> Vec<ServerId> {
+    /// Members that may lack what they acknowledged: their disk is an old image of itself, or they know nothing of a chunk that
+    /// is older than their start. Asked after the fences, so that a start between is known.
+    async fn doubted(&self, receipts: &[Receipt]) -> Result<Vec<ServerId>, Fault> {
+        let members: Vec<ServerId> = receipts.iter().map(|receipt| receipt.server).collect();
+        let rows = self
+            .shared
+            .peek(move |tables| Ok(members.into_iter().map(|m| query::server(tables, m)).collect::<Result<Vec<_>, _>>()?))
+            .await?;
         let soft = self.leading.soft();
-        members.iter().copied().filter(|member| soft.locations.doubts(*member, chunk)).collect()
+        let doubtful = receipts.iter().zip(rows).filter(|(receipt, row)| {
+            let forgotten = row.as_ref().is_some_and(|row| seal::may_have_forgotten(receipt, row.first_chunk));
+            forgotten || soft.locations.doubts(receipt.server, receipt.chunk)
+        });
+        Ok(doubtful.map(|(receipt, _)| receipt.server).collect())
     }
 
     /// What the weakest of the members means by an acknowledgement; of one that is not registered, the worst.

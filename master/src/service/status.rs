@@ -281,10 +281,10 @@ fn in_maintenance(soft: &Soft) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use quarry_master_core::{command::Verdict, rows};
-    use quarry_types::ClusterKey;
+    use quarry_types::{ChunkId, ClusterKey};
 
     use super::*;
-    use crate::servers::Registered;
+    use crate::servers::{Registered, Start};
 
     fn at(ms: u64) -> Instant {
         Instant(Duration::from_millis(ms))
@@ -304,16 +304,19 @@ mod tests {
             maintenance_until_ms: 1_000_000,
             automatic: false,
             verdict: Verdict::None,
+            start_id: 1,
+            first_chunk: ChunkId(1),
         };
         soft.servers.expect(id, record.clone(), at(0));
         let registered = Registered {
+            start: Start { counter: 1, id: 1 },
             registration: 7,
             address: "h:1".into(),
             rack: "r".into(),
             durability: Durability::Sealed,
             disks: Vec::new(),
         };
-        soft.servers.register(id, registered, 1, at(0));
+        soft.servers.register(id, registered, at(0));
         for second in 0..=beats {
             let beat = v1::Beat { registration: 7, cpu_percent: 100, latency_us: 9, ..Default::default() };
             assert!(soft.servers.beat(id, &beat, None, at(second * 1000)).is_some());

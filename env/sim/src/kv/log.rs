@@ -90,29 +90,29 @@ pub(super) fn replay_all(bytes: &[u8]) -> (Maps, usize) {
 
 /// Opens the log in the directory `path`, or makes one: the file, what it holds, and where it ends. Whole records behind
 /// a damaged one are dropped with `prefix`, and refuse to open without.
+///
+/// What is recovered is written anew, as RocksDB does (`env/rocks`, `what_is_recovered_is_written_anew`): it may have been read
+/// from a cache in front of a disk that failed to take it.
 pub(super) fn open(disk: &dyn Disk, path: &Path, prefix: bool) -> io::Result<(Box<dyn DiskFile>, Maps, u64)> {
     let name = path.join(FILE);
-    if disk.exists(&name)? {
-        // Whoever made it may have been killed before its name was durable.
-        disk.sync_dir(path, HOUSEKEEPING)?;
-    } else {
-        write(disk, path, &Maps::new())?;
-    }
+    let maps = if disk.exists(&name)? { recover(&*disk.open(&name, OpenMode::Read)?, prefix)? } else { Maps::new() };
+    write(disk, path, &maps)?;
     let file = disk.open(&name, OpenMode::Write)?;
+    let end = file.len()?;
+    Ok((file, maps, end))
+}
+
+fn recover(file: &dyn DiskFile, prefix: bool) -> io::Result<Maps> {
     let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0)?;
     let (maps, whole) = replay_all(&bytes);
-    let (rest, end) = (bytes.get(whole..).unwrap_or_default(), whole as u64);
+    let rest = bytes.get(whole..).unwrap_or_default();
     if !prefix && (1..rest.len()).any(|at| replay(&mut rest.get(at..).unwrap_or_default(), &mut Maps::new()).is_some())
     {
-        let message = format!("a record at {end} is damaged and whole ones follow it");
+        let message = format!("a record at {whole} is damaged and whole ones follow it");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    if !rest.is_empty() {
-        file.set_len(end)?;
-        file.sync_data(HOUSEKEEPING)?;
-    }
-    Ok((file, maps, end))
+    Ok(maps)
 }
 
 /// Makes a store that holds `maps`, durably, in a new directory. As with RocksDB, its own name is for the caller to sync.

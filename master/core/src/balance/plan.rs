@@ -19,6 +19,13 @@ struct Side {
     required: u64,
 }
 
+impl Side {
+    /// Whether `source` gives to this server below the mean: what must go goes to anyone, and what need not only to who must get.
+    fn gets_from(&self, source: &Side) -> bool {
+        self.off > 0 && (source.required > 0 || self.required > 0)
+    }
+}
+
 /// What is to be moved now. Each move makes its two servers more even, so moving ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -76,6 +83,13 @@ impl Plan {
         sources.into_iter().map(|(server, _)| *server).collect()
     }
 
+    /// Whether any of those that `from` may give to `can` take something now.
+    #[must_use]
+    pub fn has_target(&self, from: ServerId, can: impl Fn(ServerId) -> bool) -> bool {
+        let Some(source) = self.over.get(&from) else { return false };
+        self.under.iter().any(|(server, side)| side.gets_from(source) && can(*server))
+    }
+
     /// Where a replica of so many bytes may go from `from`: to the emptiest that `can` take it, and only if the two are more
     /// even then.
     #[must_use]
@@ -96,7 +110,7 @@ impl Plan {
             i128::from(bytes).saturating_mul(a + b)
                 < source.off.saturating_mul(b).saturating_add(side.off.saturating_mul(a)).saturating_mul(2)
         };
-        let takes = |(server, side): &(&ServerId, &Side)| side.off > 0 && evens(side) && can(**server);
+        let takes = |(server, side): &(&ServerId, &Side)| side.gets_from(source) && evens(side) && can(**server);
         self.under.iter().filter(takes).min_by(furthest).map(|(server, _)| *server)
     }
 
@@ -109,6 +123,7 @@ impl Plan {
         }
         if let Some(target) = self.under.get_mut(&to) {
             target.off -= i128::from(bytes);
+            target.required = target.required.saturating_sub(bytes);
         }
     }
 

@@ -1,4 +1,4 @@
-use quarry_types::{ErrorCode, ServerId};
+use quarry_types::{ChunkId, ErrorCode, ServerId};
 
 use crate::{
     command::{PutServer, ServerWish, SetServer, TrustServer, Verdict},
@@ -10,7 +10,8 @@ use crate::{
     tables::Table,
 };
 
-/// Remembers a chunkserver. One whose start counter went backwards is an old image until it is trusted again (S11).
+/// Remembers a chunkserver. One whose start counter did not go forwards with another start is an old image until it is trusted
+/// again (S11).
 pub(crate) fn put(write: &mut Write<'_, '_>, command: &PutServer) -> Result<Reply, Fault> {
     for (name, text) in [("address", &command.address), ("rack", &command.rack)] {
         if text.len() > SERVER_NAME_BYTES {
@@ -26,7 +27,12 @@ pub(crate) fn put(write: &mut Write<'_, '_>, command: &PutServer) -> Result<Repl
         }
         write.count(|totals| totals.servers += 1)?;
     }
-    let old_image = before.as_ref().is_some_and(|b| b.old_image || command.start_counter < b.start_counter);
+    let old_image = before.as_ref().is_some_and(|b| b.old_image || is_older(command, b));
+    let same_start = |b: &&Server| (b.start_counter, b.start_id) == (command.start_counter, command.start_id);
+    let first_chunk = match before.as_ref().filter(same_start) {
+        Some(same) => same.first_chunk,
+        None => ChunkId(write.counters()?.next_chunk),
+    };
     let kept = before.as_ref().filter(|b| !b.automatic);
     let server = Server {
         address: command.address.clone(),
@@ -39,10 +45,18 @@ pub(crate) fn put(write: &mut Write<'_, '_>, command: &PutServer) -> Result<Repl
         maintenance_until_ms: kept.map_or(0, |b| b.maintenance_until_ms),
         automatic: false,
         verdict: before.as_ref().map_or(Verdict::None, |b| b.verdict),
+        start_id: command.start_id,
+        first_chunk,
     };
     tell_registered(write, command.server, before.as_ref(), &server);
     write.put(Table::Server, key, &server);
     Ok(Reply::Server(RegisteredServer { old_image }))
+}
+
+/// Whether a start comes from a disk that has not seen the start `before`: two with one number have different names.
+fn is_older(command: &PutServer, before: &Server) -> bool {
+    command.start_counter < before.start_counter
+        || (command.start_counter == before.start_counter && command.start_id != before.start_id)
 }
 
 /// What those who watch are told of a registration: nothing of one that changes nothing.
@@ -70,7 +84,7 @@ pub(crate) fn trust(write: &mut Write<'_, '_>, command: &TrustServer) -> Result<
     let Some(mut server) = find::<Server>(write.tables(), Table::Server, &key)? else {
         return refuse(ErrorCode::NotFound, format!("chunkserver {} never registered", command.server));
     };
-    if server.start_counter == command.start_counter && server.old_image {
+    if (server.start_counter, server.start_id) == (command.start_counter, command.start_id) && server.old_image {
         server.old_image = false;
         write.tell(Change::ServerTrusted(ServerTrusted { server: command.server }));
         write.put(Table::Server, key, &server);

@@ -210,6 +210,8 @@ message! {
         start_counter: u64 = (uint64, tag = "4"),
         /// What its acknowledgements mean.
         durability: Durability = (uint32, tag = "5"),
+        /// Names this start: another one at each.
+        start_id: u64 = (fixed64, tag = "6"),
     }
 }
 
@@ -228,6 +230,8 @@ message! {
         server: ServerId = (bytes = "vec", tag = "1"),
         /// The start that was verified; another one since then keeps the mark.
         start_counter: u64 = (uint64, tag = "2"),
+        /// Its name.
+        start_id: u64 = (fixed64, tag = "3"),
     }
 }
 

@@ -291,6 +291,15 @@ impl Tally {
         }
     }
 
+    /// Counts those of `all` that were not asked, because balancing wants the replica elsewhere.
+    pub fn count_others(&mut self, all: usize) {
+        let others = u32::try_from(all).unwrap_or(u32::MAX).saturating_sub(self.known);
+        if others > 0 {
+            self.known += others;
+            *self.out.entry(Filter::Fill).or_default() += others;
+        }
+    }
+
     /// How many a filter ruled out.
     #[must_use]
     pub fn by(&self, filter: Filter) -> u32 {

@@ -34,6 +34,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const FAILED_MAX: usize = 4;
 /// Chunks whose time has come that are looked at again in one go; the others follow at the next look.
 const WAKE_MAX: usize = 2048;
+/// Chunks that waited for others and are looked at at once when a copy ends.
+const NEXT_IN_LINE: usize = 8;
 /// Rows of the ledger: about 100 MiB of them. Copies of so many chunks take a cluster long enough to look at all chunks again
 /// meanwhile.
 pub const ROWS_MAX: usize = 1 << 17;
@@ -393,6 +395,7 @@ impl Queue {
             (entry.attempts, entry.next) = (0, None);
             entry.failed.clear();
         });
+        self.wake(NEXT_IN_LINE, Reason::is_busy);
     }
 
     /// What was ordered failed: another attempt follows after a pause, elsewhere if there is an elsewhere.
@@ -409,6 +412,7 @@ impl Queue {
             entry.next = Some(until);
             entry.reason = Some(Reason::Failed { error, until });
         });
+        self.wake(NEXT_IN_LINE, Reason::is_busy);
     }
 
     /// Whether this copy is under way. One that was cancelled may still end, after another one was ordered.

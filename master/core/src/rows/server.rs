@@ -1,3 +1,5 @@
+use quarry_types::ChunkId;
+
 use crate::command::{Durability, ServerWish, Verdict};
 
 message! {
@@ -11,7 +13,7 @@ message! {
         start_counter: u64 = (uint64, tag = "3"),
         /// What its acknowledgements mean.
         durability: Durability = (uint32, tag = "4"),
-        /// Its start counter went backwards: everything on it must be verified before it counts (S11).
+        /// Its start counter did not go forwards: everything on it must be verified before it counts (S11).
         old_image: bool = (bool, tag = "5"),
         /// What an operator wants of it.
         wish: ServerWish = (uint32, tag = "6"),
@@ -21,6 +23,11 @@ message! {
         automatic: bool = (bool, tag = "8"),
         /// What those who watch were told of it last.
         verdict: Verdict = (uint32, tag = "9"),
+        /// Names its present start.
+        start_id: u64 = (fixed64, tag = "10"),
+        /// Chunks from this one on were placed after it started: what it has of them it has seen in this life. Of an older one that
+        /// it does not know nobody can tell whether it was never asked, or has forgotten it with its disk (S11).
+        first_chunk: ChunkId = (uint64, tag = "11"),
     }
 }
 record!(Server as ServerWire);

@@ -108,9 +108,19 @@ fn commands() -> Vec<Kind> {
             rack: "r".into(),
             start_counter: 4,
             durability: Durability::Buffered,
+            start_id: 0,
+        }),
+        Kind::PutServer(PutServer {
+            server: server(1),
+            address: "h:1".into(),
+            rack: "r".into(),
+            start_counter: 4,
+            durability: Durability::Sealed,
+            start_id: 7,
         }),
         Kind::PutSettings(PutSettings { settings: Settings::default() }),
-        Kind::TrustServer(TrustServer { server: server(1), start_counter: 4 }),
+        Kind::TrustServer(TrustServer { server: server(1), start_counter: 4, start_id: 0 }),
+        Kind::TrustServer(TrustServer { server: server(1), start_counter: 4, start_id: 7 }),
         Kind::SetServer(SetServer {
             server: server(1),
             wish: ServerWish::Maintenance,
@@ -244,7 +254,10 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         maintenance_until_ms: 0,
         automatic: false,
         verdict: Verdict::None,
+        start_id: 0,
+        first_chunk: ChunkId(0),
     };
+    let named = Server { start_id: 7, first_chunk: ChunkId(300), ..server_row.clone() };
     let judged = Server { verdict: Verdict::Dead, ..server_row.clone() };
     let maintained =
         Server { wish: ServerWish::Maintenance, maintenance_until_ms: 300, automatic: true, ..server_row.clone() };
@@ -288,6 +301,7 @@ fn rows() -> Vec<(&'static str, Vec<u8>)> {
         ("log-marks", row(LogMarks { logs: vec![LogMark { node: NodeId(3), index: 300 }] })),
         ("feature-level", row(FeatureLevel { level: 300 })),
         ("server", row(judged)),
+        ("server", row(named)),
         ("events", row(Events::beginning(300))),
         ("events", row(kept)),
     ]

@@ -1,5 +1,5 @@
 use quarry_master_core::{command::*, query, query::Fault, reply::Reply};
-use quarry_types::{ErrorCode, limits::LIST_PAGE};
+use quarry_types::{ChunkId, ErrorCode, limits::LIST_PAGE};
 
 use crate::world::{World, create, put, server};
 
@@ -152,33 +152,56 @@ fn rows_begin_at_the_chunk_that_holds_the_offset() {
     assert_eq!(offsets(u64::MAX, 2), (vec![], false));
 }
 
-#[test]
-fn an_old_image_of_a_server_is_marked_until_it_is_trusted() {
-    let mut world = World::new();
-    let register = |start_counter| {
-        let (address, rack) = ("h:1".to_string(), "r".to_string());
-        Kind::PutServer(PutServer { server: server(1), address, rack, start_counter, durability: Durability::Sealed })
-    };
-    let old_image = |world: &mut World, kind| match world.ok(kind) {
+fn register(start_counter: u64, start_id: u64) -> Kind {
+    let (address, rack, durability) = ("h:1".to_string(), "r".to_string(), Durability::Sealed);
+    Kind::PutServer(PutServer { server: server(1), address, rack, start_counter, durability, start_id })
+}
+
+fn old_image(world: &mut World, kind: Kind) -> bool {
+    match world.ok(kind) {
         Reply::Server(registered) => registered.old_image,
         other => panic!("{other:?}"),
-    };
-    assert!(!old_image(&mut world, register(5)));
-    assert!(!old_image(&mut world, register(5)));
-    assert!(old_image(&mut world, register(3)));
-    assert!(old_image(&mut world, register(6)), "it stays marked");
-    let trust = |start_counter| Kind::TrustServer(TrustServer { server: server(1), start_counter });
-    assert!(old_image(&mut world, trust(3)), "another start was verified");
-    assert!(!old_image(&mut world, trust(6)));
+    }
+}
+
+#[test]
+fn s11_an_old_image_of_a_server_is_marked_until_it_is_trusted() {
+    let mut world = World::new();
+    assert!(!old_image(&mut world, register(5, 50)));
+    assert!(!old_image(&mut world, register(5, 50)));
+    assert!(old_image(&mut world, register(3, 30)));
+    assert!(old_image(&mut world, register(6, 60)), "it stays marked");
+    let trust = |start_counter, start_id| Kind::TrustServer(TrustServer { server: server(1), start_counter, start_id });
+    assert!(old_image(&mut world, trust(3, 30)), "another start was verified");
+    assert!(old_image(&mut world, trust(6, 61)), "another start of this number");
+    assert!(!old_image(&mut world, trust(6, 60)));
     assert_eq!(query::servers(&world.tables, None, 10).unwrap()[0].record.start_counter, 6);
+    assert!(old_image(&mut world, register(6, 61)), "a second start with this number comes from an image that was before it");
     let long = PutServer {
         server: server(2),
         address: "x".repeat(256),
         rack: String::new(),
         start_counter: 0,
         durability: Durability::Buffered,
+        start_id: 1,
     };
     assert_eq!(world.refused(Kind::PutServer(long)), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn s11_a_start_begins_with_the_chunks_that_are_placed_after_it() {
+    let mut world = World::new();
+    let first_chunk = |world: &World| query::server(&world.tables, server(1)).unwrap().unwrap().first_chunk;
+    let next_chunk = |world: &World| ChunkId(query::counters(&world.tables).unwrap().next_chunk);
+    world.ok(register(5, 50));
+    let before = first_chunk(&world);
+    assert_eq!(before, next_chunk(&world));
+    world.file("/f", b"abc");
+    world.ok(register(5, 50));
+    assert_eq!(first_chunk(&world), before, "the same start registers again");
+    assert!(before < next_chunk(&world));
+    world.ok(register(6, 60));
+    assert_eq!(first_chunk(&world), next_chunk(&world));
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn register(address: &str, start_counter: u64) -> Kind {
         rack: "r".into(),
         start_counter,
         durability,
+        start_id: start_counter,
     })
 }
 
@@ -207,7 +208,7 @@ fn changes_of_chunkservers_settings_and_leaders_are_told() {
         w.ok(wish(ServerWish::Draining, 0, false));
         w.ok(wish(ServerWish::Draining, 0, false));
         w.ok(register("h:2", 1));
-        w.ok(Kind::TrustServer(TrustServer { server: server(1), start_counter: 1 }));
+        w.ok(Kind::TrustServer(TrustServer { server: server(1), start_counter: 1, start_id: 1 }));
     });
     let expected = [
         "ServerRegistered",

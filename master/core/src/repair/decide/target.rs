@@ -89,6 +89,15 @@ fn bytes_of(facts: &ChunkFacts) -> u64 {
     facts.length.saturating_add(FILE_OVERHEAD)
 }
 
+/// Who could be the target. Where balancing named one, the others are not even asked: it moves thousands of chunks to one server,
+/// which takes a few at a time, and servers may be thousands.
+fn in_question(cluster: &Cluster, toward: Option<ServerId>) -> &[Candidate] {
+    match toward {
+        Some(named) => cluster.candidate(named).map_or(&[], std::slice::from_ref),
+        None => &cluster.candidates,
+    }
+}
+
 /// Looks for the target of a copy, round by round.
 pub(super) fn search(question: &Question, need: &Need, cluster: &Cluster, policy: &Policy) -> Search {
     let (used, bytes) = (used_racks(&question.facts), bytes_of(&question.facts));
@@ -106,13 +115,14 @@ pub(super) fn search(question: &Question, need: &Need, cluster: &Cluster, policy
         let ask = Ask { bytes, taken: &taken, used_racks: avoid, copies_in_max: policy.copies_in, toward };
         let mut best = Best::default();
         (tally, began) = (Tally::default(), true);
-        for candidate in &cluster.candidates {
+        for candidate in in_question(cluster, toward) {
             let rejected = rejection(filters, candidate, &ask);
             tally.count(rejected);
             if rejected.is_none() {
                 best.offer(score(candidate, &policy.weights).total, candidate.server);
             }
         }
+        tally.count_others(cluster.candidates.len());
         if let Some(target) = best.draw(question.chance) {
             return Search { found: Ok(target), filters, taken, avoids_racks };
         }
@@ -122,8 +132,8 @@ pub(super) fn search(question: &Question, need: &Need, cluster: &Cluster, policy
         }
         last = Search { found: found(), filters, taken, avoids_racks };
     }
-    let in_question = |rack: &str| !only_racks(need) || !used.contains(rack);
-    tally.obstacle = obstacle(last.filters, &last.ask(bytes, &used, policy, toward), cluster, in_question);
+    let concerns = |rack: &str| !only_racks(need) || !used.contains(rack);
+    tally.obstacle = obstacle(last.filters, &last.ask(bytes, &used, policy, toward), cluster, concerns);
     last.found = Err(if only_racks(need) { Reason::NoRack(tally) } else { Reason::NoTarget(tally) });
     last
 }
@@ -147,19 +157,19 @@ fn obstacle(
     filters: &[Filter],
     ask: &Ask<'_>,
     cluster: &Cluster,
-    in_question: impl Fn(&str) -> bool,
+    concerns: impl Fn(&str) -> bool,
 ) -> Option<Obstacle> {
     let mut by: BTreeMap<Filter, BTreeSet<&str>> = BTreeMap::new();
     let mut there: BTreeSet<&str> = BTreeSet::new();
     for candidate in &cluster.candidates {
         there.insert(&candidate.rack);
-        let rejected = rejection(filters, candidate, ask).filter(|_| in_question(&candidate.rack));
+        let rejected = rejection(filters, candidate, ask).filter(|_| concerns(&candidate.rack));
         if let Some(filter) = rejected {
             by.entry(filter).or_default().insert(&candidate.rack);
         }
     }
     let down: BTreeSet<&str> = cluster.racks.iter().map(String::as_str).filter(|rack| !there.contains(rack)).collect();
-    by.entry(Filter::Alive).or_default().extend(down.into_iter().filter(|rack| in_question(rack)));
+    by.entry(Filter::Alive).or_default().extend(down.into_iter().filter(|rack| concerns(rack)));
     by.retain(|_, racks| !racks.is_empty());
     let filter = furthest(filters, |filter| by.contains_key(&filter))?;
     Some(Obstacle::new(filter, by.get(&filter)?))

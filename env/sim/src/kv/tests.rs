@@ -146,7 +146,9 @@ fn s11_a_damaged_middle_is_not_a_tail() {
     drop(kv);
     let log = Path::new("/kv/batches.log");
     disk.corrupt(log, end - 1).expect("flips");
+    let with_a_bad_tail = disk.image();
     assert_eq!(keys(&*open_with(&disk, "/kv", Recovery::Synced).expect("only the tail")), [0, 1]);
+    disk.put_image(&with_a_bad_tail);
     disk.corrupt(log, 60).expect("flips");
     assert!(open_with(&disk, "/kv", Recovery::Synced).is_err());
     assert!(keys(&*open(&disk, "/kv").expect("asked for a prefix")).is_empty());

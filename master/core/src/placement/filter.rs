@@ -41,8 +41,10 @@ pub enum Filter {
 /// What is asked of every member of a new chunk, in this order.
 pub const FOR_NEW: &[Filter] =
     &[Filter::Taken, Filter::Alive, Filter::Wish, Filter::Disks, Filter::Room, Filter::Writes];
-/// What is asked of the target of a copy: first what only operators or losses change, last what passes by itself.
+/// What is asked of the target of a copy: first who is meant at all, then what only operators or losses change, last what passes
+/// by itself.
 pub const FOR_COPY: &[Filter] = &[
+    Filter::Fill,
     Filter::Alive,
     Filter::Taken,
     Filter::Wish,
@@ -50,20 +52,19 @@ pub const FOR_COPY: &[Filter] = &[
     Filter::Disks,
     Filter::Room,
     Filter::Rack,
-    Filter::Fill,
     Filter::Copies,
     Filter::Budget,
 ];
 
 /// The same without what costs speed only.
 pub const FOR_COPY_IN_NEED: &[Filter] = &[
+    Filter::Fill,
     Filter::Alive,
     Filter::Taken,
     Filter::Wish,
     Filter::Disks,
     Filter::Room,
     Filter::Rack,
-    Filter::Fill,
     Filter::Copies,
     Filter::Budget,
 ];

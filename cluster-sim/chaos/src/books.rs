@@ -8,6 +8,7 @@ mod state;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,6 +23,7 @@ use quarry_types::{ChunkId, ReplicaState};
 use crate::{
     calm::{Calm, SETTLED},
     checkers::{s2, s5, s6, s7::Removal, s9, s11},
+    cluster::MASTER_DATA,
     moments::Moments,
     truth::{self, Kept, Records, Seal},
     watched::Watcher,
@@ -277,6 +279,10 @@ impl Books {
             {
                 let found = self.state().votes.cast(master, value);
                 self.judge("a master's log", found);
+                let log = Path::new(MASTER_DATA).join("group/log");
+                let durable = |disk| truth::rows(disk, &log, VOTE.0, Kept::Durable).remove(VOTE.1);
+                let votes: Vec<_> = self.moments.disks().map(durable).collect();
+                self.judge("a master's log", s11::elected(master, value, &votes));
             }
         }
     }

@@ -7,7 +7,7 @@
 //! | `shape` | what a seed picks: masters, servers, knobs, durability, workload, faults |
 //! | `cluster`, `masters` | the machines, and what runs on them |
 //! | `chaos`, `faults`, `moments` | what happens to them, within the fault budget, and the healing |
-//! | `put`, `image` | short scenarios with a plot of their own |
+//! | `put`, `image`, `deposed`, `lapsed` | short scenarios with a plot of their own |
 //! | `worker`, `together`, `operator`, `linear` | who works meanwhile, and remembers what it was told |
 //! | `books`, `truth`, `watched` | what is written to state, logs and disks, seen past every process |
 //! | `checkers` | one file for each safety rule S1 to S11 |
@@ -28,8 +28,10 @@ mod chaos;
 mod checkers;
 mod cluster;
 mod data;
+mod deposed;
 mod faults;
 mod image;
+mod lapsed;
 pub mod linear;
 mod masters;
 mod moments;

@@ -48,7 +48,7 @@ struct Run {
     /// The seeds: 7, or 1..1000 (both ends included).
     #[arg(long, value_name = "SEEDS")]
     seeds: Seeds,
-    /// What to run: put, flush, image, work, repair, any.
+    /// What to run: put, flush, image, deposed, lapsed, work, repair, any.
     #[arg(long, default_value_t = Scenario::Any)]
     scenario: Scenario,
     /// How many at once.
@@ -67,7 +67,7 @@ struct Replay {
     /// The seed.
     #[arg(long)]
     seed: u64,
-    /// What to run: put, flush, image, work, repair, any.
+    /// What to run: put, flush, image, deposed, lapsed, work, repair, any.
     #[arg(long, default_value_t = Scenario::Any)]
     scenario: Scenario,
     /// Shows every call to a disk and every piece that is sent as well: gigabytes, for some seeds.

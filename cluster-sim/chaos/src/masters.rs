@@ -1,6 +1,13 @@
 //! Making the group of masters: the first by `init`, each further one by `join` and the operator's word, as on real machines.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use quarry_client::{Client, ClientConfig};
 use quarry_env::{Disk as _, OpenMode, SyncPoint};
@@ -74,10 +81,11 @@ fn put_key(machine: &SimMachine, text: &[u8]) {
 /// Lets the others join, one after another, until all vote.
 fn grow(seed: u64, plan: &Plan, masters: &[(&'static str, SimMachine)]) {
     let mut sim = builder(seed).build();
-    for (name, machine) in masters.iter().cloned() {
+    let joined = Arc::new(AtomicUsize::new(0));
+    for (place, (name, machine)) in masters.iter().cloned().enumerate() {
+        let turn = Turn { place, joined: Arc::clone(&joined) };
         let config = plan.master(name);
-        let others = (name != NAMES[0]).then(|| vec![address(NAMES[0])]);
-        sim.host(name, move || serve(machine.clone(), config.clone(), others.clone()));
+        sim.host(name, move || serve(machine.clone(), config.clone(), turn.clone()));
     }
     let wanted: Vec<String> = masters.iter().skip(1).map(|(name, _)| address(name)).collect();
     let machine = SimMachine::new("founder", seed);
@@ -89,11 +97,22 @@ fn grow(seed: u64, plan: &Plan, masters: &[(&'static str, SimMachine)]) {
     }
 }
 
-async fn serve(machine: SimMachine, config: MasterConfig, others: Option<Vec<String>>) -> Outcome {
+/// Members are numbered as they join, and that is to be in the order of their names.
+#[derive(Clone)]
+struct Turn {
+    place: usize,
+    joined: Arc<AtomicUsize>,
+}
+
+async fn serve(machine: SimMachine, config: MasterConfig, turn: Turn) -> Outcome {
     let world = machine.boot();
-    if let Some(masters) = others {
-        let data = config.data.clone();
-        join::join(&world, &JoinConfig { data, key_file: config.key_file.clone(), masters }).await?;
+    if turn.place > 0 {
+        while turn.joined.load(Ordering::Relaxed) + 1 < turn.place {
+            world.clock.sleep(LOOK_EVERY).await;
+        }
+        let (data, key_file, masters) = (config.data.clone(), config.key_file.clone(), vec![address(NAMES[0])]);
+        join::join(&world, &JoinConfig { data, key_file, masters }).await?;
+        turn.joined.store(turn.place, Ordering::Relaxed);
     }
     let master = Master::start(world, config).await?;
     Err(master.failed().await.into())

@@ -39,6 +39,11 @@ impl Moments {
         Moments { masters, others, armed: Mutex::default() }
     }
 
+    /// The disks of the masters, by their places.
+    pub fn disks(&self) -> impl Iterator<Item = &SimDisk> {
+        self.masters.iter().map(|one| &one.1)
+    }
+
     /// A master's name, by its place.
     pub fn name(&self, master: usize) -> &'static str {
         self.masters.get(master).map_or("", |one| one.0)

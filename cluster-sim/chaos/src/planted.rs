@@ -26,14 +26,14 @@ pub const BUGS: &[Bug] = &[
     bug("forget-tombstone", "a replica is removed without a tombstone", Scenario::Any),
     bug("forget-epoch-check", "an older leader is obeyed", Scenario::Any),
     bug("delete-before-doomed", "chunks of removed files are deleted before they are doomed", Scenario::Any),
-    bug("complete-after-abort", "a put whose lease ran out can be completed all the same", Scenario::Any),
+    bug("complete-after-abort", "a put whose lease ran out can be completed all the same", Scenario::Lapsed),
     bug("count-old-report", "a replica counts because it was there once", Scenario::Any),
     bug("trim-below-wanted", "one replica too many is dropped", Scenario::Any),
     bug("forget-racks", "surplus is dropped without a look at racks", Scenario::Any),
     bug("forget-drops", "a drop that was sent does not count as done", Scenario::Any),
     bug("apply-retry-twice", "a repeated request takes effect again", Scenario::Any),
     bug("rename-over", "a rename replaces what it was not asked to", Scenario::Any),
-    bug("stale-read", "a leader answers reads from what it has, unasked", Scenario::Any),
+    bug("stale-read", "a leader that is cut off goes on leading, and answers from what it has", Scenario::Deposed),
     bug("forget-min-replicas", "a put completes with too few durable replicas", Scenario::Any),
     bug("lose-last-crc", "the CRC of the last block is not written at the seal", Scenario::Any),
     bug("skip-fsync-before-receipt", "a receipt says durable before anything is synced", Scenario::Any),
@@ -71,7 +71,8 @@ pub fn catch(program: &Path, bug: &Bug, first: u64, most: u64) -> std::io::Resul
             .output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let by = said.lines().find(|line| line.contains(&format!("seed {seed}"))).or_else(|| said.lines().nth(1));
+            let panic = || said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+            let by = said.lines().find(|line| line.contains(&format!("seed {seed}"))).or_else(panic);
             let by = by.unwrap_or_default().chars().take(240).collect();
             return Ok(Some(Caught { seed, seeds: seed - first + 1, by }));
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{chaos, image, put, shape::Shape};
+use crate::{chaos, deposed, image, lapsed, put, shape::Shape};
 
 /// A kind of run. The seed picks the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub enum Scenario {
     Flush,
     /// A member of an open chunk comes back with an old image of its disk, and all others restarted.
     Image,
+    /// A leader is cut off from the other masters, and a client goes on asking it.
+    Deposed,
+    /// A writer completes a file after its lease has run out.
+    Lapsed,
     /// One master, four chunkservers, clients at work, and everything fails.
     Work,
     /// Racks, long absences, rot, slow disks, an operator; every drop of a replica is judged.
@@ -23,8 +27,16 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 6] =
-        [Scenario::Put, Scenario::Flush, Scenario::Image, Scenario::Work, Scenario::Repair, Scenario::Any];
+    pub const ALL: [Scenario; 8] = [
+        Scenario::Put,
+        Scenario::Flush,
+        Scenario::Image,
+        Scenario::Deposed,
+        Scenario::Lapsed,
+        Scenario::Work,
+        Scenario::Repair,
+        Scenario::Any,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -33,6 +45,8 @@ impl Scenario {
             Scenario::Put => "put",
             Scenario::Flush => "flush",
             Scenario::Image => "image",
+            Scenario::Deposed => "deposed",
+            Scenario::Lapsed => "lapsed",
             Scenario::Work => "work",
             Scenario::Repair => "repair",
             Scenario::Any => "any",
@@ -48,6 +62,8 @@ impl Scenario {
             Scenario::Put => put::put_and_get_through_a_crash(seed),
             Scenario::Flush => (0..3).for_each(|gone| put::flush_with_members_gone(seed, gone)),
             Scenario::Image => image::flush_and_put_an_image_back(seed),
+            Scenario::Deposed => deposed::ask_a_deposed_leader(seed),
+            Scenario::Lapsed => lapsed::complete_behind_the_lease(seed),
             Scenario::Work => chaos::run(seed, Shape::work(seed)),
             Scenario::Repair => chaos::run(seed, Shape::repair(seed)),
             Scenario::Any => chaos::run(seed, Shape::any(seed)),

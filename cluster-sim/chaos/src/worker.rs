@@ -31,7 +31,7 @@ use crate::{
 };
 
 const FILE_BYTES_MAX: u64 = 700_000;
-const CHUNK_BYTES: u64 = 192 << 10;
+pub const CHUNK_BYTES: u64 = 192 << 10;
 /// The deadline of clients.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 

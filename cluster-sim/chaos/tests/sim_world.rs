@@ -112,6 +112,20 @@ fn s1_a_flush_does_not_rest_on_a_single_replica() {
 }
 
 #[test]
+fn s4_a_leader_that_was_deposed_answers_nothing_from_what_it_has() {
+    for seed in seeds(3) {
+        run_one(program(), Scenario::Deposed, seed, None).unwrap_or_else(|failed| panic!("{failed}"));
+    }
+}
+
+#[test]
+fn s1_a_put_whose_lease_ran_out_is_not_completed() {
+    for seed in seeds(2) {
+        run_one(program(), Scenario::Lapsed, seed, None).unwrap_or_else(|failed| panic!("{failed}"));
+    }
+}
+
+#[test]
 fn s11_an_old_image_never_cuts_off_what_was_flushed() {
     // With no start since the image, with one, and with two.
     for seed in seeds(9).step_by(3) {

@@ -10,7 +10,7 @@ use openraft::{
 };
 use quarry_env::Clock;
 use quarry_proto::v1::{self, MasterStatus};
-use quarry_types::NodeId;
+use quarry_types::{NodeId, planted};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,8 @@ pub(crate) fn watch(
             }
             // The two are not changed at once: a leader that was deposed must not pass for one that nobody answers.
             let state = leader_state(&metrics.borrow_watched(), advertise.as_deref());
-            let alone = state.me_since_term.is_some() && is_unheard(&all.borrow_watched(), unheard_max);
+            let unheard = is_unheard(&all.borrow_watched(), unheard_max) && !planted!("stale-read");
+            let alone = state.me_since_term.is_some() && unheard;
             let now = if alone { LeaderState::default() } else { state };
             leader_tx.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         }

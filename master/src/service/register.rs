@@ -128,7 +128,8 @@ impl Service {
         tracing::info!(
             %server, address, rack, start = start.counter, build = registration.build, "chunkserver registered"
         );
-        let registered = Registered { registration: number, address, rack, start, durability, disks: registration.disks };
+        let registered =
+            Registered { registration: number, address, rack, start, durability, disks: registration.disks };
         let mut soft = leading.soft();
         soft.servers.register(server, registered, self.shared.now());
         soft.locations.registered(server, old_image);

@@ -181,7 +181,9 @@ impl Sealer {
         let members: Vec<ServerId> = receipts.iter().map(|receipt| receipt.server).collect();
         let rows = self
             .shared
-            .peek(move |tables| Ok(members.into_iter().map(|m| query::server(tables, m)).collect::<Result<Vec<_>, _>>()?))
+            .peek(move |tables| {
+                Ok(members.into_iter().map(|m| query::server(tables, m)).collect::<Result<Vec<_>, _>>()?)
+            })
             .await?;
         let soft = self.leading.soft();
         let doubtful = receipts.iter().zip(rows).filter(|(receipt, row)| {

@@ -2,10 +2,10 @@
 //!
 //! *Observes* every vote that a master makes durable, the epoch in every change of the replicated state, every start counter of
 //! a chunkserver, and at the end the whole states of all masters. *From* the metadata stores: a master votes once in a term, also
-//! across the loss of its power; a term has one leader; epochs only rise; a start counter never goes back, except where the
+//! across the loss of its power; who calls itself elected has a majority of votes that are durable; a term has one leader; epochs only rise; a start counter never goes back, except where the
 //! simulation itself put an old image back; and masters that applied the same entry hold the same, byte for byte.
 //!
-//! *Cannot see* votes that were sent and never written, which is what writing them first is for. Old images of masters and
+//! *Cannot see* a vote that was sent before it was written and did not decide the election. Old images of masters and
 //! masters that are replaced are not part of these runs (`tests/tests/old_image.rs`, `masters.rs`).
 
 use std::collections::BTreeMap;
@@ -34,8 +34,7 @@ pub struct Votes {
 impl Votes {
     /// What is wrong with a master having made this vote durable.
     pub fn cast(&mut self, master: usize, row: &[u8]) -> Option<String> {
-        let vote = row.get(1..).and_then(|bytes| VoteRecord::decode(bytes).ok());
-        let Some(VoteRecord { term, node, committed }) = vote else {
+        let Some(VoteRecord { term, node, committed }) = read(row) else {
             return Some("S11: a vote does not decode".into());
         };
         // A vote that is committed is no choice: it says who was elected.
@@ -49,6 +48,20 @@ impl Votes {
         let leader = *self.elected.entry(term).or_insert(node);
         (leader != node).then(|| format!("S11: term {term} has two leaders, {leader} and {node}"))
     }
+}
+
+fn read(row: &[u8]) -> Option<VoteRecord> {
+    row.get(1..).and_then(|bytes| VoteRecord::decode(bytes).ok())
+}
+
+/// What is wrong with a master calling itself elected while these votes of all masters would outlast a power loss: a majority must
+/// have voted for it, or for somebody in a later term since.
+pub fn elected(master: usize, row: &[u8], durable: &[Option<Vec<u8>>]) -> Option<String> {
+    let vote = read(row).filter(|vote| vote.committed && vote.node == master as u64 + 1)?;
+    let stands = |of: &VoteRecord| of.term > vote.term || (of.term, of.node) == (vote.term, vote.node);
+    let standing = durable.iter().flatten().filter_map(|row| read(row)).filter(stands).count();
+    let why = || format!("S11: master {} leads in term {} by {standing} durable votes", master + 1, vote.term);
+    (standing <= durable.len() / 2).then(why)
 }
 
 /// What is wrong with an epoch after another.
@@ -88,6 +101,14 @@ mod tests {
         assert!(votes.cast(0, &vote(1, 2, false)).is_some());
         assert!(votes.cast(1, &vote(1, 2, true)).is_some());
         assert_eq!(votes.cast(1, &vote(2, 2, true)), None);
+        let durable = |votes: [Option<(u64, u64)>; 3]| {
+            votes.map(|vote| vote.map(|(term, node)| super::tests::vote(term, node, false)))
+        };
+        assert_eq!(elected(1, &vote(2, 2, true), &durable([Some((2, 2)), Some((2, 2)), Some((1, 1))])), None);
+        assert_eq!(elected(1, &vote(2, 2, true), &durable([Some((3, 1)), Some((2, 2)), None])), None);
+        assert!(elected(1, &vote(2, 2, true), &durable([Some((1, 1)), Some((2, 2)), None])).is_some());
+        assert!(elected(1, &vote(2, 2, true), &durable([Some((2, 1)), Some((2, 2)), Some((2, 3))])).is_some());
+        assert_eq!(elected(0, &vote(2, 2, true), &durable([None; 3])), None, "it only heard of it");
         assert!(epoch(2, 1).is_some() && start(Some(2), 2).is_some() && start(Some(2), 3).is_none());
         let rows = |value: u8| Rows::from([(vec![1], vec![value])]);
         assert_eq!(same("chunk", &rows(1), &rows(1)), None);

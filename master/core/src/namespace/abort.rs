@@ -6,7 +6,7 @@ use crate::{
     command::{Abort, ExpireLease},
     query,
     reply::Reply,
-    rows::{Change, FileState, Inode, Lease},
+    rows::{Change, ChunkState, FileState, Inode, Lease},
     state::{Fault, Write, refuse},
     tables::TableError,
 };
@@ -32,8 +32,9 @@ pub(crate) fn expire(write: &mut Write<'_, '_>, command: &ExpireLease) -> Result
 /// An atomic put goes, inode and chunks together. A visible file keeps what is sealed: its open chunk must be sealed
 /// first, by the leader, from what the members have.
 fn end(write: &mut Write<'_, '_>, mut inode: Inode, lease: &Lease) -> Result<Reply, Fault> {
-    if inode.is_pending() && lease.open.is_empty() && planted!("complete-after-abort") {
-        for chunk in query::rows(write.tables(), lease.inode, 0, 64)?.chunks {
+    if inode.is_pending() && planted!("complete-after-abort") {
+        let chunks = query::rows(write.tables(), lease.inode, 0, 64)?.chunks.into_iter();
+        for chunk in chunks.filter(|chunk| chunk.record.state == ChunkState::Sealed) {
             doom(write, chunk.id, chunk.record)?;
         }
         return Ok(Reply::DONE);

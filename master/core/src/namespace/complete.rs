@@ -63,7 +63,7 @@ fn check_rows(write: &Write<'_, '_>, command: &Complete, lease: &Lease, path: &s
             format!("{path} is said to have more than {CHUNKS_PER_FILE} chunks"),
         );
     }
-    if planted!("complete-after-abort") && query::rows_from(write.tables(), command.inode, 0, 1)?.chunks.is_empty() {
+    if planted!("complete-after-abort") {
         return Ok(Some(u32::MAX));
     }
     let (mut at, mut crc, mut fewest) = (lease.start, lease.start_crc, None);

@@ -176,7 +176,10 @@ fn s11_an_old_image_of_a_server_is_marked_until_it_is_trusted() {
     assert!(old_image(&mut world, trust(6, 61)), "another start of this number");
     assert!(!old_image(&mut world, trust(6, 60)));
     assert_eq!(query::servers(&world.tables, None, 10).unwrap()[0].record.start_counter, 6);
-    assert!(old_image(&mut world, register(6, 61)), "a second start with this number comes from an image that was before it");
+    assert!(
+        old_image(&mut world, register(6, 61)),
+        "a second start with this number comes from an image that was before it"
+    );
     let long = PutServer {
         server: server(2),
         address: "x".repeat(256),

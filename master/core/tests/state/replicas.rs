@@ -100,7 +100,14 @@ fn s10_a_maintenance_ends_by_replicated_time() {
     let mut world = World::new();
     let (address, rack) = ("h:1".to_string(), "r".to_string());
     let durability = Durability::Sealed;
-    world.ok(Kind::PutServer(PutServer { server: server(1), address, rack, start_counter: 1, durability, start_id: 1 }));
+    world.ok(Kind::PutServer(PutServer {
+        server: server(1),
+        address,
+        rack,
+        start_counter: 1,
+        durability,
+        start_id: 1,
+    }));
     let wish = |world: &World| {
         let row: Server = query::server(&world.tables, server(1)).unwrap().unwrap();
         row.wish_at(query::counters(&world.tables).unwrap().elapsed_ms)
@@ -123,7 +130,14 @@ fn a_drain_and_a_decommission_end_only_when_an_operator_says_so() {
     let mut world = World::new();
     let (address, rack) = ("h:1".to_string(), "r".to_string());
     let durability = Durability::Sealed;
-    world.ok(Kind::PutServer(PutServer { server: server(1), address, rack, start_counter: 1, durability, start_id: 1 }));
+    world.ok(Kind::PutServer(PutServer {
+        server: server(1),
+        address,
+        rack,
+        start_counter: 1,
+        durability,
+        start_id: 1,
+    }));
     let set = |wish, for_ms| Kind::SetServer(SetServer { server: server(1), wish, for_ms, automatic: false });
     let wish = |world: &World| query::server(&world.tables, server(1)).unwrap().unwrap().wish;
     world.ok(set(ServerWish::Maintenance, 90_000));

@@ -153,12 +153,7 @@ impl Search {
 }
 
 /// What stands in the way on the racks in question. A rack without a server that is registered is down.
-fn obstacle(
-    filters: &[Filter],
-    ask: &Ask<'_>,
-    cluster: &Cluster,
-    concerns: impl Fn(&str) -> bool,
-) -> Option<Obstacle> {
+fn obstacle(filters: &[Filter], ask: &Ask<'_>, cluster: &Cluster, concerns: impl Fn(&str) -> bool) -> Option<Obstacle> {
     let mut by: BTreeMap<Filter, BTreeSet<&str>> = BTreeMap::new();
     let mut there: BTreeSet<&str> = BTreeSet::new();
     for candidate in &cluster.candidates {

@@ -453,6 +453,19 @@ mod tests {
         assert!(!given_up(Reason::NoTarget(Tally::default()), 1), "another replica is what is waited for");
     }
 
+    #[test]
+    fn s9_moves_toward_one_server_are_bounded() {
+        let (a, b) = (ServerId::from_random(1), ServerId::from_random(2));
+        let mut balancing = Balancing::default();
+        for chunk in 0..MOVES_TO_SERVER as u64 {
+            assert!(balancing.takes(b));
+            balancing.begin(ChunkId(chunk), Move { from: a, to: b, bytes: 1, since: Instant(Duration::ZERO) });
+        }
+        assert!(!balancing.takes(b) && balancing.takes(a));
+        balancing.abandon(ChunkId(0));
+        assert!(balancing.takes(b));
+    }
+
     fn at(secs: u64) -> Instant {
         Instant(Duration::from_secs(secs))
     }

@@ -251,3 +251,16 @@ proptest! {
         prop_assert!(Plan::new(&then, &LIMITS).bytes() <= 8 * 100 * GB / 1024);
     }
 }
+
+#[test]
+fn what_need_not_go_goes_only_to_who_must_get() {
+    // One is empty, another a little below the mean; those above are within the band.
+    let plan = Plan::new(&fills(&[0, 24, 26, 26, 26, 26, 26, 26, 26, 26]), &LIMITS);
+    let from = plan.sources()[0];
+    assert_eq!(plan.target(from, MB, |_| true), Some(server(0)));
+    assert_eq!(plan.target(from, MB, |to| to != server(0)), None, "the empty one is only busy");
+    assert!(plan.has_target(from, |_| true) && !plan.has_target(from, |to| to != server(0)));
+    // What must go goes to anyone below.
+    let plan = Plan::new(&fills(&[20, 24, 60, 26]), &LIMITS);
+    assert_eq!(plan.target(server(2), MB, |to| to != server(0)), Some(server(1)));
+}

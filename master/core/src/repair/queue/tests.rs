@@ -298,3 +298,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn chunks_whose_servers_are_busy_hold_up_nobody_behind_them() {
+    let mut queue = queue(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)]);
+    let two = |queue: &mut Queue, now: Duration| -> Vec<u64> { queue.due(now, 2).into_iter().map(|c| c.0).collect() };
+    assert_eq!(two(&mut queue, at(1)), [1, 2]);
+    queue.wait(ChunkId(1), Reason::TargetsBusy(Tally::default()), at(1));
+    queue.wait(ChunkId(2), Reason::SourcesBusy, at(1));
+    assert_eq!(two(&mut queue, at(1)), [3]);
+    queue.copying(ChunkId(3), server(1), server(2), at(1));
+    assert_eq!(two(&mut queue, at(1)), [], "nothing became free");
+    queue.done(ChunkId(3), at(1));
+    assert_eq!(two(&mut queue, at(1)), [1, 2], "a copy has ended");
+    queue.wait(ChunkId(1), Reason::ClusterBudget, at(1));
+    queue.wait(ChunkId(2), Reason::SourcesBusy, at(1));
+    assert_eq!(two(&mut queue, at(2)), [1, 2], "rates bring something with time");
+}

@@ -82,6 +82,9 @@ async fn write(machine: SimMachine, seed: u64, progress: Arc<AtomicUsize>) -> Ou
             Err(_) => world.clock.sleep(Duration::from_millis(100)).await,
         }
     };
+    if let Err(error) = &finished {
+        assert_eq!(error.code(), ErrorCode::LeaseLost, "{error}");
+    }
     assert!(there || finished.is_err(), "S1: it was put and is not there: {finished:?}");
     if there {
         let (mut reader, mut back) = (client.open("/file").await?, Vec::new());

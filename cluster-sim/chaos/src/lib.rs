@@ -12,7 +12,7 @@
 //! | `books`, `truth`, `watched` | what is written to state, logs and disks, seen past every process |
 //! | `checkers` | one file for each safety rule S1 to S11 |
 //! | `settled` | what a cluster must come to when nothing fails any more |
-//! | [`planted`] | bugs on purpose, and how many seeds they need to be caught
+//! | [`planted`] | bugs on purpose, and how many seeds they need to be caught |
 //! | [`seeds`] | seeds in processes of their own; comparing two runs; what a replay shows |
 //! | [`trace`] | what is said in a run |
 //!

@@ -103,11 +103,15 @@ struct Seed {
     trace: Option<PathBuf>,
 }
 
-#[expect(clippy::print_stdout, reason = "this is its output")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its output")]
 fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(run) => many(&run),
         Verb::Replay(replay) => {
+            if let Some(Err(error)) = replay.to.as_ref().map(std::fs::File::create) {
+                eprintln!("the trace cannot be written: {error}; name another file with --to");
+                return ExitCode::FAILURE;
+            }
             let detail = if replay.full { Detail::All } else { Detail::Readable };
             trace::start(replay.to.as_deref(), detail);
             replay.scenario.run(replay.seed);
@@ -166,6 +170,15 @@ fn catch_all(planted: &Planted) -> ExitCode {
         eprintln!("the path of this program cannot be told, so it cannot start itself for each seed");
         return ExitCode::FAILURE;
     };
+    if !cfg!(quarry_planted) {
+        eprintln!("this build has no planted bugs; run scripts/planted, which makes one that has");
+        return ExitCode::FAILURE;
+    }
+    if let Some(unknown) = planted.bugs.iter().find(|name| planted::BUGS.iter().all(|bug| bug.name != **name)) {
+        let names: Vec<&str> = planted::BUGS.iter().map(|bug| bug.name).collect();
+        eprintln!("no bug is called {unknown:?}; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
     let named = |bug: &&Bug| planted.bugs.is_empty() || planted.bugs.iter().any(|name| name == bug.name);
     let bugs: Vec<&Bug> = planted::BUGS.iter().filter(named).collect();
     let (next, missed) = (AtomicUsize::new(0), AtomicU64::new(0));

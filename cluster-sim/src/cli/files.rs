@@ -10,6 +10,9 @@ use crate::report::{Outcome, html::html, text::text};
 /// A file as text.
 pub fn read(path: &Path) -> Result<String, Failed> {
     let failed = |error| format!("{}: {error}; name a file that is there and can be read", path.display());
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!("{}: it is not a regular file; name one", path.display()));
+    }
     fs::read_to_string(path).map_err(failed)
 }
 

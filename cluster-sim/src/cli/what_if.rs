@@ -7,7 +7,7 @@ use crate::{
     report::Outcome,
     scenario::{Act, EventSpec, Model, Target, Workload},
     state::{Question, State},
-    units::{Rate, SECOND, Time, parse_rate, parse_time, show_time},
+    units::{Rate, SECOND, Time, YEAR, parse_rate, parse_time, show_time},
 };
 
 /// It happens so long after the beginning, so that a leader has looked at what was wrong before.
@@ -51,7 +51,8 @@ pub struct Args {
 }
 
 fn time(text: &str) -> Result<Time, String> {
-    parse_time(text).filter(|time| *time > 0).map(Time).ok_or_else(|| "expected a time like 30m or 2h".into())
+    let fits = |time: &u64| (1..=100 * YEAR).contains(time);
+    parse_time(text).filter(fits).map(Time).ok_or_else(|| "expected a time like 30m or 2h, at most 100y".into())
 }
 
 fn rate(text: &str) -> Result<Rate, String> {

@@ -94,6 +94,7 @@ impl Scenario {
             "say a rate",
         )?;
         checker.key(self.model.disk_speed.0 > 0, "model.disk-speed", &|| "it cannot be zero".into(), "say a rate")?;
+        checker.positive("model.scrub-period", self.model.scrub_period)?;
         for together in &self.together {
             let known = |server: u16| u32::from(server) < cluster.servers;
             let fits = known(together.a) && known(together.b) && together.a != together.b;
@@ -169,7 +170,8 @@ impl Scenario {
     }
 
     fn knows(&self, target: &Target) -> bool {
-        let below = |text: &str, limit: u32| text.parse::<u32>().is_ok_and(|n| n < limit);
+        // As it is written elsewhere: `01` and `+1` name nobody.
+        let below = |text: &str, limit: u32| text.parse::<u32>().is_ok_and(|n| n < limit && n.to_string() == text);
         match target {
             Target::Server(name) => below(name, self.cluster.servers),
             Target::Rack(name) => name.strip_prefix('r').is_some_and(|n| below(n, self.cluster.racks)),

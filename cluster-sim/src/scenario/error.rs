@@ -77,7 +77,11 @@ fn line_of_key(text: &str, key: &str) -> Option<usize> {
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.starts_with('[') {
-            inside = line.trim_matches(['[', ']']).trim() == table;
+            let header = line.trim_matches(['[', ']']).trim();
+            if header == key {
+                return Some(number + 1);
+            }
+            inside = header == table;
         } else if let Some((found, _)) = line.split_once('=')
             && (inside && found.trim() == name || found.trim() == key)
         {

@@ -46,6 +46,13 @@ fn what_is_wrong_is_named_with_line_key_and_remedy() {
         ("\"crash\"", "\"explode\"", &["s.toml:17", "event[0].do", "explode"]),
         ("at = \"1m\"", "at = \"1m\"\nup = \"1s\"", &["event[0].up", "leave it out"]),
         ("chunks = 100", "chunks = 100_000_000", &["s.toml:10", "data.chunks", "do not fit"]),
+        (
+            "[run]",
+            "[faults.crash]\nevery = \"0s\"\nlasts = \"1s\"\n[run]",
+            &["s.toml:3", "faults.crash", "cannot be zero"],
+        ),
+        ("[run]", "[model]\nscrub-period = \"0s\"\n[run]", &["s.toml:4", "model.scrub-period", "cannot be zero"]),
+        ("server:5", "server:05", &["s.toml:18", "event[0].target", "there is no server:05"]),
         ("[run]", "[faults]\ncrash = { every = \"0s\", lasts = \"1s\" }\n[run]", &["faults.crash", "cannot be zero"]),
     ] {
         assert!(GOOD.contains(from), "{from}");

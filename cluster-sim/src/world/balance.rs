@@ -187,10 +187,10 @@ impl World {
         let now = at(self.now);
         let question = Question { facts: self.facts(chunk), since: now, failed: Vec::new(), now, chance: 0 };
         let (_, decision) = decide(&question, &self.leader.cluster, &self.leader.policy);
-        matches!(
-            decision,
-            Decision::Copy { .. }
-                | Decision::Wait(Reason::TargetsBusy(_) | Reason::SourcesBusy | Reason::ClusterBudget)
-        )
+        match decision {
+            Decision::Copy { .. } => true,
+            Decision::Wait(reason) => reason.is_busy(),
+            Decision::Nothing | Decision::Drop { .. } => false,
+        }
     }
 }

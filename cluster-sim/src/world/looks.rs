@@ -237,16 +237,17 @@ impl World {
         worked
     }
 
-    /// Has a decision carried out; whether the chunk waits.
+    /// Has a decision carried out; whether the chunk waits for its time or for a change of the cluster.
     fn order(&mut self, chunk: u32, decision: Decision) -> bool {
         match decision {
             Decision::Nothing => {}
             Decision::Wait(reason) => {
-                let now = at(self.now);
-                if let Some(until) = reason.again(now).filter(|_| !reason.is_blocked()) {
+                let (id, blocked) = (Chunks::id(chunk), reason.is_blocked());
+                self.leader.queue.wait(id, reason, at(self.now));
+                let Some(until) = self.leader.queue.get(id).and_then(|entry| entry.next) else { return false };
+                if !blocked {
                     self.leader.waits.insert(micros(until));
                 }
-                self.leader.queue.wait(Chunks::id(chunk), reason, now);
                 return true;
             }
             Decision::Copy { target, sources, urgent } => self.start_copy(chunk, target, &sources, urgent),

@@ -183,7 +183,10 @@ impl Step {
         for chunk in &page.chunks {
             let balancing = &soft.repairing.balancing;
             if balancing.room(page.from) == 0 || !self.plan.has_target(page.from, |to| balancing.takes(to)) {
-                soft.repairing.balancing.looked(page.from, seen, found);
+                // Where nothing was looked at the next look begins where this one did.
+                if seen.is_some() {
+                    soft.repairing.balancing.looked(page.from, seen, found);
+                }
                 return;
             }
             // Without a byte it evens nothing out.
@@ -216,7 +219,10 @@ impl Step {
             let balancing = &soft.repairing.balancing;
             let takes = |server| !refused.contains(&server) && balancing.takes(server);
             let to = self.plan.target(from, record.length, takes);
-            let Some(to) = to else { return Err(self.why_nowhere(from, record.length, obstacle)) };
+            let Some(to) = to else {
+                let waits = self.plan.target(from, record.length, |server| !refused.contains(&server)).is_some();
+                return Err(if waits { Obstacle::Busy } else { self.why_nowhere(from, record.length, obstacle) });
+            };
             let planned = Move { from, to, bytes: record.length, since: self.now };
             soft.repairing.balancing.begin(chunk, planned);
             if self.would_go(soft, chunk, record) {
@@ -243,10 +249,40 @@ impl Step {
     /// Whether repair would copy it there, now or as soon as others are done.
     fn would_go(&self, soft: &Soft, chunk: ChunkId, record: &ChunkRecord) -> bool {
         let question = soft.question(chunk, record, 0, self.now);
-        matches!(
-            decide(&question, &self.cluster, &soft.repairing.policy).1,
-            Decision::Copy { .. }
-                | Decision::Wait(Reason::TargetsBusy(_) | Reason::SourcesBusy | Reason::ClusterBudget)
-        )
+        match decide(&question, &self.cluster, &soft.repairing.policy).1 {
+            Decision::Copy { .. } => true,
+            Decision::Wait(reason) => reason.is_busy(),
+            Decision::Nothing | Decision::Drop { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_master_core::balance::Fill;
+    use quarry_types::ClusterKey;
+
+    use super::*;
+
+    #[test]
+    fn where_all_targets_are_full_the_look_at_a_servers_chunks_goes_on_where_it_was() {
+        const GB: u64 = 1 << 30;
+        let [from, other, to] = [1, 2, 3].map(ServerId::from_random);
+        let now = Instant(Duration::ZERO);
+        let mut soft = Soft::new(ClusterKey::new([7; 32]));
+        soft.repairing.balancing.looked(from, Some(ChunkId(4)), true);
+        for chunk in 100.. {
+            if !soft.repairing.balancing.takes(to) {
+                break;
+            }
+            soft.repairing.balancing.begin(ChunkId(chunk), Move { from: other, to, bytes: 1, since: now });
+        }
+        let fill =
+            |server, used| Fill { server, capacity: 100 * GB, used, leaving: 0, coming: 0, arrived: 0, takes: true };
+        let fills = [fill(from, 60 * GB), fill(other, 30 * GB), fill(to, 0)];
+        let plan = Plan::new(&fills, &Limits { band: 5, full: 85 });
+        let mut step = Step { plan, cluster: Cluster::default(), now };
+        step.server(&mut soft, &Page { from, chunks: vec![ChunkId(5)], last: true }, &BTreeMap::new());
+        assert_eq!(soft.repairing.balancing.cursor(from), Some(ChunkId(5)));
     }
 }

@@ -93,7 +93,12 @@ impl<'a> Receipts<'a> {
     ) -> Result<Vec<ServerId>, Fault> {
         let chunk = seal.chunk;
         let Some(record) = record else {
-            return Err(fault(ErrorCode::NotFound, format!("chunk {chunk} is not known (any more)")));
+            // Only writers say seals, and what they write stays as long as their lease.
+            let why = format!(
+                "chunk {chunk} is not there any more: the lease of its writer has ended: it ran out, or the file was removed or \
+                 replaced"
+            );
+            return Err(fault(ErrorCode::LeaseLost, why));
         };
         let mut holders = BTreeSet::new();
         for receipt in receipts {

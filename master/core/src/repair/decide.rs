@@ -146,13 +146,13 @@ impl Reason {
         matches!(self, Reason::Brake(_) | Reason::Away | Reason::Held)
     }
 
-    /// When to look again, at the earliest, if nothing else happens.
+    /// When to look again, at the latest, if nothing else happens.
     #[must_use]
-    pub fn again(&self, now: Duration) -> Option<Duration> {
+    pub fn again(&self, now: Duration) -> Duration {
         match self {
-            Reason::Delay { until } | Reason::Keep { until } | Reason::Failed { until, .. } => Some(*until),
-            busy if busy.is_busy() => Some(now.saturating_add(BUSY_AGAIN)),
-            _ => Some(now.saturating_add(LOOK_AGAIN)),
+            Reason::Delay { until } | Reason::Keep { until } | Reason::Failed { until, .. } => *until,
+            busy if busy.is_busy() => now.saturating_add(BUSY_AGAIN),
+            _ => now.saturating_add(LOOK_AGAIN),
         }
     }
 
@@ -180,8 +180,7 @@ impl Reason {
     }
 }
 
-/// A chunk that waits for others is looked at again after this, if none of them ended before. Meanwhile those behind it have
-/// their turn. Shorter than what a budget saves up, so that no rate is lost.
+/// A chunk that waits for others is looked at again after this. Shorter than what a budget saves up, so that no rate is lost.
 const BUSY_AGAIN: Duration = Duration::from_millis(500);
 /// A chunk that waits for a change of the cluster is looked at again after this, should the change have gone unnoticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -322,10 +322,11 @@ impl Queue {
         self.later.first().map(|(next, _)| *next)
     }
 
-    /// Nothing is done about a chunk now.
+    /// Nothing is done about a chunk now. One that misses nothing and waits for others, as moves do, steps aside for those behind it
+    /// until its time, or a copy, ends. One that misses a replica stays in front: what becomes free is for it.
     pub fn wait(&mut self, chunk: ChunkId, reason: Reason, now: Duration) {
         self.change(chunk, |entry| {
-            entry.next = reason.again(now);
+            entry.next = if reason.is_busy() && entry.need.missing > 0 { None } else { Some(reason.again(now)) };
             entry.reason = Some(reason);
         });
     }

@@ -299,9 +299,16 @@ proptest! {
     }
 }
 
+fn moving() -> Need {
+    Need { moving: 1, ..whole() }
+}
+
 #[test]
-fn chunks_whose_servers_are_busy_hold_up_nobody_behind_them() {
-    let mut queue = queue(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)]);
+fn moves_whose_servers_are_busy_hold_up_nobody_behind_them() {
+    let mut queue = Queue::default();
+    for chunk in 1..=3 {
+        queue.assess(ChunkId(chunk), moving(), 100, at(0));
+    }
     let two = |queue: &mut Queue, now: Duration| -> Vec<u64> { queue.due(now, 2).into_iter().map(|c| c.0).collect() };
     assert_eq!(two(&mut queue, at(1)), [1, 2]);
     queue.wait(ChunkId(1), Reason::TargetsBusy(Tally::default()), at(1));
@@ -314,4 +321,17 @@ fn chunks_whose_servers_are_busy_hold_up_nobody_behind_them() {
     queue.wait(ChunkId(1), Reason::ClusterBudget, at(1));
     queue.wait(ChunkId(2), Reason::SourcesBusy, at(1));
     assert_eq!(two(&mut queue, at(2)), [1, 2], "rates bring something with time");
+}
+
+#[test]
+fn s7_what_becomes_free_is_for_what_misses_a_replica_before_any_move() {
+    let mut queue = queue(&[(1, 1, 0)]);
+    queue.assess(ChunkId(2), moving(), 100, at(0));
+    for busy in [Reason::ClusterBudget, Reason::SourcesBusy, Reason::TargetsBusy(Tally::default())] {
+        assert_eq!(due(&mut queue, 1), [1, 2]);
+        queue.wait(ChunkId(1), busy.clone(), at(1));
+        queue.wait(ChunkId(2), busy, at(1));
+        assert_eq!(due(&mut queue, 1), [1], "it is the first that is looked at in every tick");
+        queue.failed(ChunkId(9), None, String::new(), at(1));
+    }
 }

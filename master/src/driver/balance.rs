@@ -9,7 +9,7 @@ use quarry_master_core::{
     command::{Kind, PutSettings, Settings},
     detector::Health,
     query::{self, ChunkRecord},
-    repair::{Cluster, Decision, Quality, Reason, assess, decide},
+    repair::{Cluster, Decision, Quality, assess, decide},
     settings::{BALANCE_ASKED, BALANCE_AUTOMATIC, HOT_KEEP, HOT_READS},
 };
 use quarry_types::{ChunkId, ServerId};

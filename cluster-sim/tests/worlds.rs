@@ -246,6 +246,17 @@ fn more_bandwidth_repairs_sooner() {
 }
 
 #[test]
+fn s7_a_drain_takes_no_budget_from_what_misses_a_replica() {
+    let settings =
+        "[settings]\nrepair-rate-cluster = \"20MB/s\"\nrepair-delay = \"0s\"\nbalance-automatic = 0\n".to_owned();
+    let lost = settings + &event("do = \"lose-disk\"\ntarget = \"disk:1/0\"");
+    let alone = run(&lost);
+    let drained = run(&format!("{lost}[[event]]\nat = \"9m\"\ndo = \"drain\"\ntarget = \"server:0\"\n"));
+    let (alone, drained) = (alone.endangered, drained.endangered);
+    assert!(alone.chunk_hours > 1.0 && drained.chunk_hours < 1.3 * alone.chunk_hours, "{alone:?} {drained:?}");
+}
+
+#[test]
 fn the_books_of_a_world_agree_with_one_another_after_everything() {
     let scenario = scenario(EVERYTHING);
     let mut world = World::new(&scenario, 3);

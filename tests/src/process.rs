@@ -17,6 +17,9 @@ use nix::{
 
 use crate::{namespace, wait};
 
+/// A port that was lent to somebody's connection is free again within this.
+const PORT_FREE: Duration = Duration::from_secs(20);
+
 /// A binary under test: from where this test's own binary was built, or for a documentation test, which is built
 /// elsewhere, from the workspace's target directory.
 ///
@@ -58,6 +61,18 @@ impl Process {
     /// # Panics
     /// When it ends or stays silent; with the end of its log.
     pub fn serve(program: &str, args: &[String], place: &Place, log: &Path) -> (Self, String) {
+        wait::until("the server's port", PORT_FREE, || {
+            Self::try_serve(program, args, place, log).map_err(|process| {
+                let tail = process.log_tail();
+                // Where it is started again on its own port, the kernel may have lent that to somebody's connection meanwhile.
+                let lent = tail.lines().next_back().is_some_and(|line| line.contains("Address already in use"));
+                assert!(lent, "{program} {args:?} did not start; its log ends:\n{tail}");
+                tail
+            })
+        })
+    }
+
+    fn try_serve(program: &str, args: &[String], place: &Place, log: &Path) -> Result<(Self, String), Self> {
         let errors = File::options().create(true).append(true).open(log).expect("a log file can be made");
         let namespace = place.namespace.as_deref();
         let mut child = namespace
@@ -87,9 +102,9 @@ impl Process {
         match rx.recv_timeout(Duration::from_secs(30)) {
             Ok((http, address)) => {
                 process.http = http;
-                (process, address)
+                Ok((process, address))
             }
-            Err(_) => panic!("{program} {args:?} did not start; its log ends:\n{}", process.log_tail()),
+            Err(_) => Err(process),
         }
     }
 

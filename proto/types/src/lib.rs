@@ -13,7 +13,7 @@
 //! | [`revision`] | a place in the stream of changes |
 //! | [`name`] | names and paths that the namespace accepts |
 //! | [`mod@duration`] | durations as people write them |
-//! | [`planted`] | bugs that only a build for the simulation has
+//! | [`mod@planted`] | bugs that only a build for the simulation has |
 //! | [`error`] | the error table: code, and what the caller should do |
 
 pub mod auth;

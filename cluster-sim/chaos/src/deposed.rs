@@ -10,12 +10,13 @@ use std::{
 
 use quarry_client::ErrorCode;
 use quarry_env_sim::SimMachine;
-use turmoil::Sim;
 
 use crate::{
     books::Books,
     cluster::{Machines, Outcome, Plan, builder},
-    masters, worker,
+    masters,
+    plot::{pass, until},
+    worker,
 };
 
 const SERVERS: [&str; 3] = ["chunk1", "chunk2", "chunk3"];
@@ -29,8 +30,6 @@ const ASKED_FOR: Duration = Duration::from_secs(3);
 const SETTLED: Duration = Duration::from_secs(3);
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Within this everything has happened, in simulated time.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the clients know of each other.
 #[derive(Default)]
@@ -54,8 +53,7 @@ pub fn ask_a_deposed_leader(seed: u64) {
     let (noted, writer, all) = (Arc::clone(&known), SimMachine::new(WRITER, seed), machines.addresses());
     sim.host(WRITER, move || make(writer.clone(), all.clone(), Arc::clone(&noted)));
     until(&mut sim, "a first directory", || known.made.load(Ordering::Relaxed) > 0);
-    let settled = sim.elapsed() + SETTLED;
-    until_or(&mut sim, LIMIT, |now| now >= settled);
+    pass(&mut sim, SETTLED);
 
     let deposed = books.leader();
     let (noted, judge, reader) = (Arc::clone(&known), Arc::clone(&books), SimMachine::new(READER, seed));
@@ -68,8 +66,7 @@ pub fn ask_a_deposed_leader(seed: u64) {
     let before = known.made.load(Ordering::Relaxed);
     until(&mut sim, "another leader", || known.made.load(Ordering::Relaxed) >= before + MADE_MEANWHILE);
     assert_ne!(books.leader(), deposed, "seed {seed}: it is cut off from the others");
-    let asked = sim.elapsed() + ASKED_FOR;
-    until_or(&mut sim, LIMIT, |now| now >= asked);
+    pass(&mut sim, ASKED_FOR);
 
     others().for_each(|other| sim.repair(masters::NAMES[deposed], other));
     let made = known.made.load(Ordering::Relaxed);
@@ -107,19 +104,4 @@ async fn look(machine: SimMachine, masters: Vec<String>, known: Arc<Known>, book
         }
         world.clock.sleep(PAUSE).await;
     }
-}
-
-fn until(sim: &mut Sim<'_>, what: &str, is_so: impl Fn() -> bool) {
-    assert!(until_or(sim, LIMIT, |_| is_so()), "{what} does not come");
-}
-
-/// Steps until it is so; whether that came before the limit.
-fn until_or(sim: &mut Sim<'_>, limit: Duration, is_so: impl Fn(Duration) -> bool) -> bool {
-    while !is_so(sim.elapsed()) {
-        if sim.elapsed() >= limit {
-            return false;
-        }
-        sim.step().unwrap_or_else(|e| panic!("{e}"));
-    }
-    true
 }

@@ -16,6 +16,7 @@ use crate::{
     books::Life,
     cluster::{Machines, Outcome, Plan, builder},
     data, masters,
+    plot::{pass, until},
     truth::{self, Kept},
     worker,
 };
@@ -27,8 +28,6 @@ const BYTES: usize = 100_000;
 const LEASE: Duration = Duration::from_secs(20);
 /// Until a server that started has registered and the master has compared what it has.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Within this everything has happened, in simulated time.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// How far the writer is.
 const WAITS: usize = 0;
@@ -109,18 +108,4 @@ fn starts(disk: &SimDisk) -> Option<u64> {
 fn stop(sim: &mut Sim<'_>, machines: &Machines, server: usize) {
     machines.servers[server].1.power_loss();
     sim.crash(SERVERS[server]);
-}
-
-fn pass(sim: &mut Sim<'_>, time: Duration) {
-    let until = sim.elapsed() + time;
-    while sim.elapsed() < until {
-        sim.step().unwrap_or_else(|e| panic!("{e}"));
-    }
-}
-
-fn until(sim: &mut Sim<'_>, what: &str, is_so: impl Fn() -> bool) {
-    while !is_so() {
-        assert!(sim.elapsed() < LIMIT, "{what} does not come");
-        sim.step().unwrap_or_else(|e| panic!("{e}"));
-    }
 }

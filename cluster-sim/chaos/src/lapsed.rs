@@ -10,12 +10,12 @@ use std::{
 
 use quarry_client::{CreateOptions, ErrorCode};
 use quarry_env_sim::SimMachine;
-use turmoil::Sim;
 
 use crate::{
     books::Life,
     cluster::{Machines, Outcome, Plan, builder},
     data, masters,
+    plot::{pass, servers_up, until},
     worker::{self, CHUNK_BYTES},
 };
 
@@ -26,8 +26,6 @@ const CHUNKS: usize = 2;
 const LEASE: Duration = Duration::from_secs(3);
 /// Long enough for the lease to run out and the put to end, and shorter than what a client waits.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Within this everything has happened, in simulated time.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// How far the writer is.
 const WRITES: usize = 0;
@@ -46,14 +44,13 @@ pub fn complete_behind_the_lease(seed: u64) {
     sim.host(WRITER, move || write(machine.clone(), seed, Arc::clone(&noted)));
     let (books, master) = (&machines.books, masters::NAMES[0]);
     let is_sealed = || books.chunks().into_values().any(|chunk| matches!(chunk.life, Life::Sealed(_)));
-    until(&mut sim, "a seal", |_| is_sealed() && progress.load(Ordering::Relaxed) == WROTE);
+    until(&mut sim, "a seal", || is_sealed() && progress.load(Ordering::Relaxed) == WROTE);
 
     sim.hold(WRITER, master);
     progress.store(MAY_FINISH, Ordering::Relaxed);
-    let mended = sim.elapsed() + SILENCE;
-    until(&mut sim, "the end of the silence", |now| now >= mended);
+    pass(&mut sim, SILENCE);
     sim.release(WRITER, master);
-    until(&mut sim, "an answer", |_| progress.load(Ordering::Relaxed) == ENDED);
+    until(&mut sim, "an answer", || progress.load(Ordering::Relaxed) == ENDED);
     if let Some(broken) = books.broken() {
         panic!("seed {seed}: {broken}");
     }
@@ -61,9 +58,7 @@ pub fn complete_behind_the_lease(seed: u64) {
 
 async fn write(machine: SimMachine, seed: u64, progress: Arc<AtomicUsize>) -> Outcome {
     let (client, world) = worker::connect(&machine, &[masters::address(masters::NAMES[0])]).await?;
-    while client.status().await?.chunkservers.iter().filter(|server| server.up).count() < SERVERS.len() {
-        world.clock.sleep(Duration::from_millis(100)).await;
-    }
+    servers_up(&client, &world, SERVERS.len()).await?;
     let bytes = data::bytes(seed, usize::try_from(CHUNK_BYTES)? * CHUNKS);
     let mut writer = client.create("/file", &CreateOptions::default()).await?;
     writer.write_bytes(bytes.clone().into()).await?;
@@ -95,11 +90,4 @@ async fn write(machine: SimMachine, seed: u64, progress: Arc<AtomicUsize>) -> Ou
     }
     progress.store(ENDED, Ordering::Relaxed);
     std::future::pending().await
-}
-
-fn until(sim: &mut Sim<'_>, what: &str, is_so: impl Fn(Duration) -> bool) {
-    while !is_so(sim.elapsed()) {
-        assert!(sim.elapsed() < LIMIT, "{what} does not come");
-        sim.step().unwrap_or_else(|e| panic!("{e}"));
-    }
 }

@@ -7,7 +7,7 @@
 //! | `shape` | what a seed picks: masters, servers, knobs, durability, workload, faults |
 //! | `cluster`, `masters` | the machines, and what runs on them |
 //! | `chaos`, `faults`, `moments` | what happens to them, within the fault budget, and the healing |
-//! | `put`, `image`, `deposed`, `lapsed` | short scenarios with a plot of their own |
+//! | `put`, `image`, `deposed`, `lapsed` | short scenarios with a plot of their own; `plot` is what they share |
 //! | `worker`, `together`, `operator`, `linear` | who works meanwhile, and remembers what it was told |
 //! | `books`, `truth`, `watched` | what is written to state, logs and disks, seen past every process |
 //! | `checkers` | one file for each safety rule S1 to S11 |
@@ -37,6 +37,7 @@ mod masters;
 mod moments;
 mod operator;
 pub mod planted;
+mod plot;
 mod put;
 pub mod scenario;
 pub mod seeds;

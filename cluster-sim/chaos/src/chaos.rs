@@ -16,11 +16,12 @@ use crate::{
     checkers::s11,
     cluster::{MASTER_DATA, Machines, Outcome, builder},
     linear::load::play,
+    mortal::write_until_killed,
     operator::operate,
     shape::{Shape, Trouble},
     together::append,
     truth::{self, Kept},
-    worker::{Shared, connect, work, write_until_killed},
+    worker::{Shared, connect, work},
 };
 
 const WORKERS: [&str; 2] = ["alice", "bob"];

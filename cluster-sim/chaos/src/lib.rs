@@ -8,7 +8,7 @@
 //! | `cluster`, `masters` | the machines, and what runs on them |
 //! | `chaos`, `faults`, `moments` | what happens to them, within the fault budget, and the healing |
 //! | `put`, `image`, `deposed`, `lapsed` | short scenarios with a plot of their own; `plot` is what they share |
-//! | `worker`, `together`, `operator`, `linear` | who works meanwhile, and remembers what it was told |
+//! | `worker`, `mortal`, `together`, `operator`, `linear` | who works meanwhile, and remembers what it was told |
 //! | `books`, `truth`, `watched` | what is written to state, logs and disks, seen past every process |
 //! | `checkers` | one file for each safety rule S1 to S11 |
 //! | `settled` | what a cluster must come to when nothing fails any more |
@@ -35,6 +35,7 @@ mod lapsed;
 pub mod linear;
 mod masters;
 mod moments;
+mod mortal;
 mod operator;
 pub mod planted;
 mod plot;

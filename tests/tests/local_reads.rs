@@ -123,7 +123,9 @@ fn s3_a_flipped_bit_is_found_by_who_reads_the_file_and_another_replica_is_used()
         let file = reading.open("/f");
         assert!(reading.read(&file, 0, LENGTH) == bytes, "not a wrong byte");
         match file.stats() {
-            stats if stats.corrupt == 1 && stats.failovers == 1 => Ok(()),
+            // It is met once: then it is reported, and nobody is sent there again. Others may fail too in the same read, as
+            // long as their seals are not committed.
+            stats if stats.corrupt >= 1 && stats.failovers >= stats.corrupt => Ok(()),
             stats => Err(format!("{stats:?}")),
         }
     });

@@ -216,6 +216,15 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Lets it last another time than its file `name` says.
+    ///
+    /// # Errors
+    /// More would happen in it than can be simulated.
+    pub fn set_lasts(&mut self, name: &str, lasts: Time) -> Result<(), ScenarioError> {
+        self.run.lasts = lasts;
+        self.check_load(&check::Checker { name, text: "" })
+    }
+
     /// What an operator set.
     #[must_use]
     pub fn settings(&self) -> &Settings {

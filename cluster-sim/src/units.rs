@@ -111,7 +111,7 @@ unit!(
     /// A time in microseconds.
     Time,
     parse_time,
-    "a time, expected a number and ms, s, m, h, d or y, like \"30s\" or \"1.5h\""
+    "a time, expected a number and us, ms, s, m, h, d or y, like \"30s\" or \"1.5h\""
 );
 unit!(
     /// A size in bytes.

@@ -112,10 +112,18 @@ fn main() -> ExitCode {
                 eprintln!("the trace cannot be written: {error}; name another file with --to");
                 return ExitCode::FAILURE;
             }
+            end_when_hung();
             let detail = if replay.full { Detail::All } else { Detail::Readable };
             trace::start(replay.to.as_deref(), detail);
             replay.scenario.run(replay.seed);
-            trace::flush();
+            // Who reads the standard output may have seen enough; a file is wanted whole.
+            if let (Err(error), Some(path)) = (trace::flush(), &replay.to) {
+                eprintln!(
+                    "the trace in {} is not whole: {error}; name a file with more room with --to",
+                    path.display()
+                );
+                return ExitCode::FAILURE;
+            }
             println!("seed {} of {}: every rule held", replay.seed, replay.scenario);
             ExitCode::SUCCESS
         }
@@ -126,8 +134,13 @@ fn main() -> ExitCode {
                 trace::start(Some(path), Detail::All);
             }
             seed.scenario.run(seed.seed);
-            trace::flush();
-            ExitCode::SUCCESS
+            match trace::flush() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("the trace cannot be written: {error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
     }
 }
@@ -213,7 +226,7 @@ fn catch_all(planted: &Planted) -> ExitCode {
 fn end_when_hung() {
     thread::spawn(|| {
         thread::sleep(RUN_LIMIT);
-        trace::flush();
+        let _told_already = trace::flush();
         eprintln!("the run did not end within {RUN_LIMIT:?}");
         std::process::exit(HUNG);
     });

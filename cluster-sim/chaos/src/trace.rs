@@ -35,20 +35,38 @@ pub enum Detail {
     Readable,
 }
 
-/// Where it goes.
+/// Where it goes, and the first error.
+struct Sink {
+    to: BufWriter<Box<dyn io::Write + Send>>,
+    failed: Option<(io::ErrorKind, String)>,
+}
+
+impl Sink {
+    /// Does `work`, unless something has failed before: behind a gap nothing is to follow.
+    fn try_to(
+        &mut self,
+        work: impl FnOnce(&mut BufWriter<Box<dyn io::Write + Send>>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some((kind, why)) = &self.failed {
+            return Err(io::Error::new(*kind, why.clone()));
+        }
+        work(&mut self.to).inspect_err(|error| self.failed = Some((error.kind(), error.to_string())))
+    }
+}
+
 #[derive(Clone)]
-struct Trace(Arc<Mutex<BufWriter<Box<dyn io::Write + Send>>>>);
+struct Trace(Arc<Mutex<Sink>>);
 
 static STARTED: OnceLock<Trace> = OnceLock::new();
 
 impl io::Write for Trace {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_to(|to| to.write_all(bytes))?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_to(BufWriter::flush)
     }
 }
 
@@ -100,7 +118,7 @@ pub fn start(path: Option<&Path>, detail: Detail) {
         Some(path) => Box::new(File::create(path).expect("the trace can be written")),
         None => Box::new(io::stdout()),
     };
-    let trace = Trace(Arc::new(Mutex::new(BufWriter::with_capacity(1 << 20, to))));
+    let trace = Trace(Arc::new(Mutex::new(Sink { to: BufWriter::with_capacity(1 << 20, to), failed: None })));
     assert!(STARTED.set(trace.clone()).is_ok(), "a process has one trace");
     let filter = match detail {
         Detail::All => ALL,
@@ -114,15 +132,16 @@ pub fn start(path: Option<&Path>, detail: Detail) {
         .init();
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        flush();
+        let _worse = flush();
         report(info);
     }));
 }
 
 /// Writes out what was said so far.
-pub fn flush() {
-    if let Some(trace) = STARTED.get() {
-        // A reader of the standard output that has gone is no reason to stop.
-        let _gone = trace.clone().flush();
-    }
+///
+/// # Errors
+/// It cannot be written: the disk is full, or a reader of the standard output has gone. From the first such error on nothing
+/// more is written, and each call tells it.
+pub fn flush() -> io::Result<()> {
+    STARTED.get().map_or(Ok(()), |trace| trace.clone().flush())
 }

@@ -16,6 +16,17 @@ pub fn read(path: &Path) -> Result<String, Failed> {
     fs::read_to_string(path).map_err(failed)
 }
 
+/// The page is not to take the place of what is read.
+pub fn spare(input: &Path, output: &Output) -> Result<(), Failed> {
+    let Some(page) = &output.html else { return Ok(()) };
+    match (fs::canonicalize(input), fs::canonicalize(page)) {
+        (Ok(input), Ok(page)) if input == page => {
+            Err(format!("--html {}: that is the file that is read; name another", page.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints; who closed the other end wants no more.
 pub fn print(text: &str) {
     let _closed = std::io::stdout().write_all(text.as_bytes());

@@ -37,9 +37,10 @@ pub(super) fn years(years: f64) -> Result<Time, Failed> {
 /// Runs a scenario once.
 pub fn run(args: &Args) -> Result<(), Failed> {
     let name = args.scenario.display().to_string();
+    files::spare(&args.scenario, &args.output)?;
     let mut scenario = Scenario::parse(&name, &files::read(&args.scenario)?).map_err(|error| error.to_string())?;
     if let Some(time) = args.years {
-        scenario.run.lasts = years(time)?;
+        scenario.set_lasts(&name, years(time)?).map_err(|error| error.to_string())?;
     }
     let seed = args.seed.unwrap_or(scenario.run.seed);
     let mut world = World::new(&scenario, seed);

@@ -27,8 +27,8 @@ pub struct Args {
     #[arg(long)]
     years: Option<f64>,
     /// Runs at the same time.
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -50,10 +50,12 @@ pub fn run(args: &Args) -> Result<(), Failed> {
     }
     if let Some(time) = args.years {
         let lasts = years(time)?;
-        scenarios.iter_mut().for_each(|(_, scenario)| scenario.run.lasts = lasts);
+        for (_, scenario) in &mut scenarios {
+            scenario.set_lasts(&name, lasts).map_err(|error| error.to_string())?;
+        }
     }
     let key = args.vary.as_ref().map_or("", |vary| vary.key.as_str());
-    let found = sweep::sweep(&name, key, &scenarios, args.seed.unwrap_or(plain.run.seed), args.seeds, args.jobs);
+    let found = sweep::sweep(&name, key, &scenarios, args.seed.unwrap_or(plain.run.seed), args.seeds, args.jobs.into());
     files::print(&if args.json { files::json(&found)? } else { found.text() });
     Ok(())
 }

@@ -76,6 +76,7 @@ fn act(target: &Target, back: Option<Time>) -> Act {
 /// Simulates what happens to a real cluster.
 pub fn run(args: &Args) -> Result<(), Failed> {
     let name = args.cluster.display().to_string();
+    files::spare(&args.cluster, &args.output)?;
     let state = State::parse(&name, &files::read(&args.cluster)?).map_err(|error| error.to_string())?;
     if args.server_network.0 == 0 || args.disk_speed.0 == 0 {
         return Err("--server-network and --disk-speed cannot be zero; say a rate".into());

@@ -6,17 +6,20 @@ use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
 
 use super::{Act, EventSpec, Scenario, ScenarioError, Target};
 use crate::{
-    limits::{CHUNKS_MAX, DISKS_MAX, SERVERS_MAX},
-    units::{Time, YEAR},
+    limits::{CHUNKS_MAX, DISKS_MAX, HAPPENINGS_MAX, SERVERS_MAX},
+    units::{SECOND, Time, YEAR, show_time},
 };
 
 /// A run is at most this long, in years.
 const YEARS_MAX: u64 = 100;
 
+/// The setting that `data.replicas` stands for.
+const REPLICAS: &str = "default-replicas";
+
 /// A place for what is wrong: its key, and where it is if the file knows.
-struct Checker<'a> {
-    name: &'a str,
-    text: &'a str,
+pub(super) struct Checker<'a> {
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
 }
 
 type Checked = Result<(), ScenarioError>;
@@ -52,8 +55,13 @@ impl Scenario {
     pub(super) fn check(&mut self, name: &str, text: &str) -> Checked {
         let checker = Checker { name, text };
         self.check_sizes(&checker)?;
+        self.check_together(&checker)?;
         self.check_rates(&checker)?;
+        self.check_load(&checker)?;
         for (setting, value) in &self.settings {
+            let what = || "what is wanted of the chunks stands with the data".into();
+            let there = setting == REPLICAS;
+            checker.at(!there, Some(value.span()), &format!("settings.{setting}"), &what, "use data.replicas")?;
             let result = self.read.change(setting, &value.get_ref().0);
             let key = format!("settings.{setting}");
             let what = || result.clone().err().unwrap_or_default();
@@ -94,31 +102,61 @@ impl Scenario {
             "say a rate",
         )?;
         checker.key(self.model.disk_speed.0 > 0, "model.disk-speed", &|| "it cannot be zero".into(), "say a rate")?;
-        checker.positive("model.scrub-period", self.model.scrub_period)?;
+        checker.positive("model.scrub-period", self.model.scrub_period)
+    }
+
+    fn check_together(&self, checker: &Checker<'_>) -> Checked {
+        let (cluster, data) = (&self.cluster, &self.data);
         for together in &self.together {
             let known = |server: u16| u32::from(server) < cluster.servers;
             let fits = known(together.a) && known(together.b) && together.a != together.b;
             let what = || format!("servers {} and {} are not two servers of this cluster", together.a, together.b);
             checker.key(fits, "together.a", &what, "servers are numbered from 0")?;
+            let what = || format!("two servers cannot have {} chunks in common here", together.chunks);
+            let fits = data.replicas >= 2 && together.chunks <= data.chunks;
+            checker.key(fits, "together.chunks", &what, "choose at most data.chunks, and two replicas or more")?;
         }
         Ok(())
     }
 
+    /// The kinds of faults by chance that the file names: mean time between two, and how many units they may happen to.
+    fn chances(&self) -> impl Iterator<Item = (&'static str, Time, u32)> {
+        let (faults, cluster) = (&self.faults, &self.cluster);
+        let disks = cluster.servers.saturating_mul(cluster.disks);
+        let all = [
+            ("crash", faults.crash.map(|f| f.every), cluster.servers),
+            ("server-loss", faults.server_loss.map(|f| f.every), cluster.servers),
+            ("disk-loss", faults.disk_loss.map(|f| f.every), disks),
+            ("corruption", faults.corruption.map(|f| f.every), disks),
+            ("rack-outage", faults.rack_outage.map(|f| f.every), cluster.racks),
+            ("power-outage", faults.power_outage.map(|f| f.every), 1),
+            ("partition", faults.partition.map(|f| f.every), cluster.servers),
+            ("slow", faults.slow.map(|f| f.every), cluster.servers),
+            ("flapping", faults.flapping.map(|f| f.every), cluster.servers),
+        ];
+        all.into_iter().filter_map(|(kind, every, units)| Some((kind, every?, units)))
+    }
+
+    /// A run ends: not more happens in it than a machine can work through.
+    pub(super) fn check_load(&self, checker: &Checker<'_>) -> Checked {
+        let lasts = self.run.lasts;
+        let check = |key: &str, units: u128, every: u128, to_do: &str| {
+            let times = units.saturating_mul(u128::from(lasts.0)) / every.max(1);
+            let what = || format!("this happens some {times} times in {}", show_time(lasts.0));
+            let to_do = format!("{to_do}, or a shorter run; at most {HAPPENINGS_MAX} are simulated");
+            checker.key(times <= u128::from(HAPPENINGS_MAX), key, &what, &to_do)
+        };
+        for (kind, every, units) in self.chances() {
+            check(&format!("faults.{kind}"), units.into(), every.0.into(), "choose a longer `every`")?;
+        }
+        let every = u128::from(self.data.chunk.0) * u128::from(SECOND);
+        check("workload.writes", self.workload.writes.0.into(), every, "write less, or larger chunks")
+    }
+
     fn check_rates(&self, checker: &Checker<'_>) -> Checked {
         let faults = &self.faults;
-        let every = [
-            ("crash", faults.crash.map(|f| f.every)),
-            ("server-loss", faults.server_loss.map(|f| f.every)),
-            ("disk-loss", faults.disk_loss.map(|f| f.every)),
-            ("corruption", faults.corruption.map(|f| f.every)),
-            ("rack-outage", faults.rack_outage.map(|f| f.every)),
-            ("power-outage", faults.power_outage.map(|f| f.every)),
-            ("partition", faults.partition.map(|f| f.every)),
-            ("slow", faults.slow.map(|f| f.every)),
-            ("flapping", faults.flapping.map(|f| f.every)),
-        ];
-        for (kind, every) in every {
-            checker.positive(&format!("faults.{kind}"), every.unwrap_or(Time(1)))?;
+        for (kind, every, _) in self.chances() {
+            checker.positive(&format!("faults.{kind}"), every)?;
         }
         if let Some(flapping) = faults.flapping {
             checker.positive("faults.flapping", flapping.up.min(flapping.down))?;
@@ -149,6 +187,8 @@ impl Scenario {
             self.cluster.disks.saturating_sub(1)
         );
         checker.at(self.knows(target), Some(place), &key("target"), &what, &to_do)?;
+        let what = || format!("the run is over after {}", show_time(self.run.lasts.0));
+        checker.at(event.at < self.run.lasts, Some(span.clone()), &key("at"), &what, "choose an earlier time")?;
         let wants = |name: &str, wanted: bool, given: bool| {
             let what = || format!("`{:?}` {}", event.act, if wanted { "needs it" } else { "does not use it" });
             checker.at(

@@ -52,6 +52,23 @@ fn what_is_wrong_is_named_with_line_key_and_remedy() {
             &["s.toml:3", "faults.crash", "cannot be zero"],
         ),
         ("[run]", "[model]\nscrub-period = \"0s\"\n[run]", &["s.toml:4", "model.scrub-period", "cannot be zero"]),
+        ("\"1m\"", "\"2h\"", &["s.toml:15", "event[0].at", "over after 1 h", "earlier"]),
+        (
+            "[run]",
+            "[workload]\nwrites = \"1PB/s\"\n[run]",
+            &["s.toml:4", "workload.writes", "times in 1 h", "write less"],
+        ),
+        (
+            "[run]",
+            "[faults]\ncrash = { every = \"1us\", lasts = \"1s\" }\n[run]",
+            &["s.toml:4", "faults.crash", "21600000000 times", "longer `every`"],
+        ),
+        (
+            "[[event]]",
+            "[[together]]\na = 0\nb = 1\nchunks = 101\n[[event]]",
+            &["s.toml:18", "together.chunks", "101 chunks", "at most data.chunks"],
+        ),
+        ("repair-in = 3", "default-replicas = 2", &["s.toml:14", "settings.default-replicas", "use data.replicas"]),
         ("server:5", "server:05", &["s.toml:18", "event[0].target", "there is no server:05"]),
         ("[run]", "[faults]\ncrash = { every = \"0s\", lasts = \"1s\" }\n[run]", &["faults.crash", "cannot be zero"]),
     ] {
@@ -70,6 +87,10 @@ fn values_vary_by_the_files_keys_and_by_short_ones() {
     assert_eq!(vary.apply("s.toml", GOOD, "2").unwrap().data.replicas, 2);
     let error = vary.apply("s.toml", GOOD, "9").unwrap_err().to_string();
     assert!(error.contains("--vary data.replicas=9") && error.contains("choose 1 to 6"), "{error}");
+    let vary: Vary = "faults.power-outage.lost=0.5".parse().unwrap();
+    let text = format!("{GOOD}[faults.power-outage]\nevery = \"1d\"\nlasts = \"1m\"\n");
+    assert_eq!(vary.apply("s.toml", &text, "0.5").unwrap().faults.power_outage.map(|power| power.lost), Some(0.5));
+    assert!("run.seed=1,2".parse::<Vary>().unwrap_err().to_string().contains("--seeds"));
     assert!("data.replicas".parse::<Vary>().unwrap_err().to_string().contains("KEY=VALUE"));
     let vary: Vary = "question.x=1".parse().unwrap();
     assert!(vary.apply("s.toml", GOOD, "1").unwrap_err().to_string().contains("question is no table"));

@@ -27,6 +27,9 @@ pub enum VaryError {
         "--vary {0:?} cannot be read; write KEY=VALUE,VALUE, like repair.bandwidth=50MB,100MB or data.replicas=2,3"
     )]
     Form(String),
+    /// It has a flag of its own.
+    #[error("--vary {0}: say --seed and --seeds instead")]
+    Seed(String),
     /// The file has something else there.
     #[error("--vary {key}: {part} is no table in this scenario; name a key as the file does, with dots")]
     NoTable {
@@ -54,6 +57,9 @@ impl std::str::FromStr for Vary {
         let form = || VaryError::Form(text.into());
         let (key, values) = text.split_once('=').ok_or_else(form)?;
         let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
+        if key.trim() == "run.seed" {
+            return Err(VaryError::Seed(key.trim().into()));
+        }
         if key.is_empty() || values.iter().any(String::is_empty) {
             Err(form())
         } else {
@@ -66,6 +72,9 @@ impl std::str::FromStr for Vary {
 fn value_of(text: &str) -> toml::Value {
     if let Ok(number) = text.parse::<i64>() {
         return toml::Value::Integer(number);
+    }
+    if let Ok(number) = text.parse::<f64>() {
+        return toml::Value::Float(number);
     }
     match text {
         "true" => toml::Value::Boolean(true),

@@ -24,7 +24,7 @@ use quarry_tests::{
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Every case of `quarry bench`.
-const CASES: [&str; 17] = [
+const CASES: [&str; 20] = [
     "append",
     "list.all",
     "list.first",
@@ -35,12 +35,15 @@ const CASES: [&str; 17] = [
     "parallel.get",
     "parallel.put",
     "random.1m",
+    "random.1m-local",
     "random.64k",
+    "random.64k-local",
     "small.get",
     "small.put",
     "small.remove",
     "small.stat",
     "stream.get",
+    "stream.get-local",
     "stream.put",
 ];
 
@@ -161,6 +164,10 @@ fn the_suite_measures_data_beside_its_floors_and_cleans_up() {
         ("sealed.disk.4k.put", "quarry"),
         ("echo", "floor"),
         ("random.64k", "quarry"),
+        ("short.get", "floor"),
+        ("short.get", "quarry"),
+        ("short.random.64k", "floor"),
+        ("short.random.64k", "quarry"),
         ("memory.chunkserver", "quarry"),
     ];
     for (case, system) in measured {

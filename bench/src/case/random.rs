@@ -9,8 +9,9 @@ use crate::{
 
 /// The empty round trip.
 pub const ECHO: &str = "echo";
-/// Names of the cases and their bytes.
-const SIZES: [(&str, &str); 2] = [("random.64k", "65536"), ("random.1m", "1048576")];
+/// Names of the cases, over the network and from a chunkserver's files, and their bytes.
+const SIZES: [(&str, &str, &str); 2] =
+    [("random.64k", "short.random.64k", "65536"), ("random.1m", "short.random.1m", "1048576")];
 
 /// Measures them.
 pub fn run(suite: &mut Suite, field: &mut Field<'_>) -> Outcome {
@@ -20,13 +21,16 @@ pub fn run(suite: &mut Suite, field: &mut Field<'_>) -> Outcome {
     for _ in 0..suite.plan.runs {
         let echo = floor(&["echo", "--operations", &operations])?;
         suite.book.add(ECHO, FLOOR, Unit::Microseconds, &echo);
-        for (case, size) in SIZES {
+        for (case, short, size) in SIZES {
             let args =
                 ["pread", "--file", text(&file)?, "--bytes", &bytes, "--size", size, "--operations", &operations];
-            suite.book.add(case, FLOOR, Unit::Microseconds, &floor(&args)?);
+            let read = floor(&args)?;
+            suite.book.add(case, FLOOR, Unit::Microseconds, &read);
+            suite.book.add(short, FLOOR, Unit::Microseconds, &read);
         }
         for measured in field.bed.bench(&mut suite.book, &["random", "--size", &bytes, "--operations", &operations])? {
-            suite.book.add(&measured.case, QUARRY, Unit::Microseconds, &measured);
+            let short = measured.case.strip_suffix("-local").map(|case| format!("short.{case}"));
+            suite.book.add(short.as_ref().unwrap_or(&measured.case), QUARRY, Unit::Microseconds, &measured);
         }
     }
     Ok(())

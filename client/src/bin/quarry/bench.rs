@@ -38,6 +38,8 @@ const ALL: [Case; 7] =
 struct Setting<'a> {
     context: &'a Context,
     client: Client,
+    /// The same without the files of chunkservers on this machine.
+    network: Client,
     args: &'a Bench,
     /// The directory that is removed at the end.
     dir: String,
@@ -64,7 +66,8 @@ pub async fn run(context: &Context, args: Bench) -> Outcome {
     context.remove_when_left(&dir);
     client.mkdir(&dir, false).await?;
     let source = Source::new(&*context.world.random);
-    let setting = Setting { context, client, args: &args, dir, source };
+    let network = context.network_client().await?;
+    let setting = Setting { context, client, network, args: &args, dir, source };
     let mut measured = Vec::new();
     for case in if args.cases.is_empty() { &ALL } else { args.cases.as_slice() } {
         measured.extend(match case {

@@ -64,9 +64,19 @@ impl Context {
         Ok(stale.ok.map_or_else(|| client.clone(), |within| client.stale_ok(within)))
     }
 
+    /// The same, for reading over the network also what chunkservers on this machine have.
+    pub async fn network_client(&self) -> Outcome<Client> {
+        let masters = self.global.master_addresses(env::var("QUARRY_MASTERS").ok())?;
+        self.connect(masters, self.global.timeout, false).await
+    }
+
     /// The cluster of these masters.
     pub async fn client_of(&self, masters: Vec<String>, deadline: Duration) -> Outcome<Client> {
-        let mut config = ClientConfig::new(masters);
+        self.connect(masters, deadline, true).await
+    }
+
+    async fn connect(&self, masters: Vec<String>, deadline: Duration, local_reads: bool) -> Outcome<Client> {
+        let mut config = ClientConfig { local_reads, ..ClientConfig::new(masters) };
         config.stall = config.stall.min(deadline);
         config.deadline = deadline;
         if let Some(id) = &self.global.request_id {

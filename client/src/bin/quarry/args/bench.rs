@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
-    /// Put one file of --size and get it back
+    /// Put one file of --size and get it back: over the network, and from the files of chunkservers on this machine
     Stream,
     /// The same with --streams files of --size divided among them, all at once
     Parallel,
-    /// Read 64 KiB, and 1 MiB, at random offsets of a file of --size, one read after the other
+    /// Read 64 KiB, and 1 MiB, at random offsets of a file of --size, one read after the other, in both ways
     Random,
     /// Put, stat, get and remove --files files of --file-size, --concurrency at once
     Small,

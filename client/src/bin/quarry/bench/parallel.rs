@@ -19,7 +19,7 @@ pub async fn run(setting: &Setting<'_>) -> Outcome<Vec<Measured>> {
         async move { stream::put(&client, &source, &path, length).await }
     };
     let put = setting.run(streams).measure("parallel.put", u64::from(streams), operation).await?;
-    let (client, path) = (setting.client.clone(), path_of);
+    let (client, path) = (setting.network.clone(), path_of);
     let operation = move |n| {
         let (client, path) = (client.clone(), path(n));
         async move { stream::get(&client, &path).await }

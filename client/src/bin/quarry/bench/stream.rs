@@ -1,6 +1,8 @@
 //! One large file: put it, get it back.
 
-use quarry_client::{Client, CreateOptions};
+use std::time::Duration;
+
+use quarry_client::{Client, CreateOptions, FileReader};
 
 use super::{Setting, result::Measured, source::Source};
 use crate::error::{CliError, Outcome};
@@ -13,7 +15,7 @@ pub async fn run(setting: &Setting<'_>) -> Outcome<Vec<Measured>> {
     let length = setting.args.size;
     let warm = setting.path("stream-warm");
     put(&setting.client, &setting.source, &warm, WARM_BYTES.min(length)).await?;
-    get(&setting.client, &warm).await?;
+    get(&setting.network, &warm).await?;
 
     let path = setting.path("stream");
     let (client, source, name) = (setting.client.clone(), setting.source.clone(), path.clone());
@@ -22,14 +24,38 @@ pub async fn run(setting: &Setting<'_>) -> Outcome<Vec<Measured>> {
         async move { put(&client, &source, &name, length).await }
     };
     let put = setting.run(1).measure("stream.put", 1, operation).await?;
-    let (client, name) = (setting.client.clone(), path.clone());
+    let mut measured = vec![put, measure_get(setting, "stream.get", &setting.network, &path).await?];
+    if is_local(setting, &path).await? {
+        measured.push(measure_get(setting, "stream.get-local", &setting.client, &path).await?);
+    }
+    setting.client.remove(&path, false, true).await?;
+    Ok(measured)
+}
+
+async fn measure_get(setting: &Setting<'_>, case: &'static str, client: &Client, path: &str) -> Outcome<Measured> {
+    let (client, name) = (client.clone(), path.to_owned());
     let operation = move |_| {
         let (client, name) = (client.clone(), name.clone());
         async move { get(&client, &name).await }
     };
-    let got = setting.run(1).measure("stream.get", 1, operation).await?;
-    setting.client.remove(&path, false, true).await?;
-    Ok(vec![put, got])
+    setting.run(1).measure(case, 1, operation).await
+}
+
+/// Whether chunkservers on this machine give out the files of all that `path` holds. They learn of a seal a moment after who
+/// wrote it, so it is asked again, as long as they gave some of it.
+pub async fn is_local(setting: &Setting<'_>, path: &str) -> Outcome<bool> {
+    const TRIES: u32 = 30;
+    const TRIES_WITHOUT: u32 = 5;
+    const AGAIN: Duration = Duration::from_millis(100);
+    for tried in 1..=TRIES {
+        let reader = read(&setting.client, path).await?;
+        let (local, length) = (reader.stats().local_bytes, reader.length());
+        if local >= length || (local == 0 && tried >= TRIES_WITHOUT) {
+            return Ok(local > 0);
+        }
+        setting.context.world.clock.sleep(AGAIN).await;
+    }
+    Ok(false)
 }
 
 /// Puts one file; returns its length.
@@ -41,6 +67,11 @@ pub async fn put(client: &Client, source: &Source, path: &str, length: u64) -> O
 
 /// Gets one file, verified as every read is, and throws the bytes away; returns its length.
 pub async fn get(client: &Client, path: &str) -> Outcome<u64> {
+    Ok(read(client, path).await?.length())
+}
+
+/// Reads one file to its end.
+async fn read(client: &Client, path: &str) -> Outcome<FileReader> {
     let mut reader = client.open(path).await?;
     let mut bytes = 0;
     while let Some(piece) = reader.next_bytes().await? {
@@ -49,5 +80,5 @@ pub async fn get(client: &Client, path: &str) -> Outcome<u64> {
     if bytes != reader.length() {
         return Err(CliError::local(format!("{path} has {} bytes, and {bytes} came", reader.length())));
     }
-    Ok(bytes)
+    Ok(reader)
 }

@@ -4,6 +4,7 @@
 //! that is held, so the picture of a server is always one that it had at some moment. Receipts come earlier than
 //! reports and are noted beside the inventory until a report speaks of the same chunk.
 
+mod held;
 mod inventory;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use quarry_chunkserver_core::inventory::{DigestKey, Ranges, Sums};
 use quarry_types::{ChunkId, ClusterKey, Crc32, Receipt, ReplicaState, ServerId};
 
+use held::{Held, Slot};
 pub use inventory::Change;
 use inventory::Inventory;
+use smallvec::SmallVec;
 
 /// What a server holds of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +47,9 @@ pub struct FullWanted {
 pub struct Locations {
     key: ClusterKey,
     servers: BTreeMap<ServerId, Inventory>,
-    /// In order. Few of each chunk, and a chunk for each 64 MiB in the cluster: a set would take three times the room.
-    holders: BTreeMap<ChunkId, Vec<ServerId>>,
+    /// The servers by their slots.
+    slots: Vec<ServerId>,
+    held: Held,
     changed: BTreeSet<ChunkId>,
     changed_too_much: bool,
 }
@@ -69,15 +73,20 @@ impl Locations {
         Locations {
             key,
             servers: BTreeMap::new(),
-            holders: BTreeMap::new(),
+            slots: Vec::new(),
+            held: Held::default(),
             changed: BTreeSet::new(),
             changed_too_much: false,
         }
     }
 
     fn inventory(&mut self, server: ServerId) -> &mut Inventory {
-        let key = &self.key;
-        self.servers.entry(server).or_insert_with(|| Inventory::new(DigestKey::new(key, server)))
+        let (key, slots) = (&self.key, &mut self.slots);
+        self.servers.entry(server).or_insert_with(|| {
+            let slot = Slot(slots.len() as u32);
+            slots.push(server);
+            Inventory::new(DigestKey::new(key, server), slot)
+        })
     }
 
     /// A server registered: what it reports from now on is expected to begin with a full report. What was known
@@ -120,21 +129,22 @@ impl Locations {
     /// Replaces what is known of a server.
     pub fn full_report(&mut self, server: ServerId, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
         let inventory = self.inventory(server);
-        let before: Vec<(ChunkId, Option<Replica>)> =
-            inventory.all_chunks().map(|chunk| (chunk, inventory.replica(chunk))).collect();
-        for (chunk, replica) in before {
-            remove_holder(&mut self.holders, chunk, server);
-            if replica.as_ref() != replicas.get(&chunk) {
+        let (slot, before) = (inventory.slot, inventory.all_chunks().collect::<Vec<_>>());
+        for chunk in before {
+            if self.replica(server, chunk).as_ref() != replicas.get(&chunk) {
                 self.note_change(chunk);
             }
+            if !replicas.contains_key(&chunk) {
+                self.held.remove(chunk, slot);
+            }
         }
-        for chunk in replicas.keys() {
-            add_holder(&mut self.holders, *chunk, server);
+        for (chunk, replica) in &replicas {
             if self.replica(server, *chunk).is_none() {
                 self.note_change(*chunk);
             }
+            self.held.put(*chunk, slot, Some(*replica));
         }
-        self.inventory(server).replace(number, replicas);
+        self.inventory(server).replace(number, &replicas);
     }
 
     /// The first `limit` chunks of `server` from `from` on.
@@ -167,7 +177,8 @@ impl Locations {
         replicas: &BTreeMap<ChunkId, Replica>,
     ) -> Result<(), FullWanted> {
         self.follows(server, number)?;
-        let changes = self.inventory(server).differences(ranges, replicas);
+        let changes = self.servers.get(&server).map(|inventory| inventory.differences(ranges, replicas, &self.held));
+        let changes = changes.unwrap_or_default();
         self.apply(server, &changes);
         Ok(())
     }
@@ -180,14 +191,13 @@ impl Locations {
     }
 
     fn apply(&mut self, server: ServerId, changes: &[Change]) {
+        let slot = self.inventory(server).slot;
         for change in changes {
-            match change.replica {
-                Some(_) => {
-                    add_holder(&mut self.holders, change.chunk, server);
-                }
-                None => remove_holder(&mut self.holders, change.chunk, server),
-            }
-            self.inventory(server).change(*change);
+            let old = match change.replica {
+                Some(_) => self.held.put(change.chunk, slot, change.replica),
+                None => self.held.remove(change.chunk, slot),
+            };
+            self.inventory(server).change(*change, old);
             self.note_change(change.chunk);
         }
     }
@@ -195,8 +205,10 @@ impl Locations {
     /// Takes a verified receipt as news of a server that has reported.
     pub fn receipt(&mut self, receipt: &Receipt) {
         let Some(inventory) = self.servers.get_mut(&receipt.server).filter(|i| i.number.is_some()) else { return };
-        if inventory.note(receipt) {
-            add_holder(&mut self.holders, receipt.chunk, receipt.server);
+        if inventory.note(receipt, &self.held) {
+            if !inventory.has_reported(receipt.chunk) {
+                self.held.put(receipt.chunk, inventory.slot, None);
+            }
             self.note_change(receipt.chunk);
         }
     }
@@ -228,16 +240,19 @@ impl Locations {
         }
     }
 
-    /// Every server that is known to hold something of `chunk`, and what.
+    /// Every server that is known to hold something of `chunk`, and what; in the order of their ids.
     pub fn holders(&self, chunk: ChunkId) -> impl Iterator<Item = (ServerId, Replica)> + '_ {
-        let servers = self.holders.get(&chunk).into_iter().flatten();
-        servers.filter_map(move |server| Some((*server, self.servers.get(server)?.replica(chunk)?)))
+        let slots = self.held.slots(chunk);
+        let mut servers: SmallVec<[ServerId; 4]> =
+            slots.filter_map(|Slot(slot)| self.slots.get(slot as usize)).copied().collect();
+        servers.sort_unstable();
+        servers.into_iter().filter_map(move |server| Some((server, self.replica(server, chunk)?)))
     }
 
     /// What `server` holds of `chunk`.
     #[must_use]
     pub fn replica(&self, server: ServerId, chunk: ChunkId) -> Option<Replica> {
-        self.servers.get(&server)?.replica(chunk)
+        self.servers.get(&server)?.replica(chunk, &self.held)
     }
 
     /// The number `server`'s inventory is held at; `None` until its full report is here.
@@ -268,7 +283,8 @@ impl Locations {
     /// Up to `limit` replicas of `server` that are to be compared with the records: first what changed, then a walk
     /// over all that begins with every full report.
     pub fn due(&mut self, server: ServerId, limit: usize) -> Vec<(ChunkId, Replica)> {
-        self.servers.get_mut(&server).map(|inventory| inventory.due(limit)).unwrap_or_default()
+        let (servers, held) = (&mut self.servers, &self.held);
+        servers.get_mut(&server).map(|inventory| inventory.due(limit, held)).unwrap_or_default()
     }
 
     /// Compare this replica again later: it could not be settled now.
@@ -288,23 +304,6 @@ impl Locations {
     /// The servers that reported or registered.
     pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.servers.keys().copied()
-    }
-}
-
-fn add_holder(holders: &mut BTreeMap<ChunkId, Vec<ServerId>>, chunk: ChunkId, server: ServerId) {
-    let servers = holders.entry(chunk).or_default();
-    if let Err(at) = servers.binary_search(&server) {
-        servers.reserve_exact(1);
-        servers.insert(at, server);
-    }
-}
-
-fn remove_holder(holders: &mut BTreeMap<ChunkId, Vec<ServerId>>, chunk: ChunkId, server: ServerId) {
-    if let Some(servers) = holders.get_mut(&chunk) {
-        servers.retain(|holder| *holder != server);
-        if servers.is_empty() {
-            holders.remove(&chunk);
-        }
     }
 }
 

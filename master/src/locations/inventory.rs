@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quarry_chunkserver_core::inventory::{DigestKey, Ranges, ReplicaItem, Sums};
 use quarry_types::{ChunkId, Receipt, ReplicaState};
+use roaring::RoaringTreemap;
 
-use super::Replica;
+use super::{
+    Replica,
+    held::{Held, Slot},
+};
 
 /// Changed replicas remembered for comparison; when more change at once, everything is walked again.
 const TOUCHED_MAX: usize = 100_000;
@@ -20,15 +24,18 @@ pub struct Change {
 }
 
 pub(super) struct Inventory {
+    /// What it reported stands under this in [`Held`].
+    pub slot: Slot,
     key: DigestKey,
     /// The number it is held at; `None` until a full report of the present registration came.
     pub number: Option<u64>,
     /// An old image of the server started: nothing counts until verified.
     doubted: bool,
     pub quarantined: u64,
-    /// The sums over `replicas`, as the server computes them over its own.
+    /// The sums over what it reported, as the server computes them over its own.
     pub sums: Sums,
-    replicas: BTreeMap<ChunkId, Replica>,
+    /// Chunks of which it reported a replica.
+    chunks: RoaringTreemap,
     /// From receipts that came before the report of the same change.
     noted: BTreeMap<ChunkId, Replica>,
     verified: BTreeSet<ChunkId>,
@@ -38,14 +45,15 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
-    pub fn new(key: DigestKey) -> Self {
+    pub fn new(key: DigestKey, slot: Slot) -> Self {
         Inventory {
+            slot,
             key,
             number: None,
             doubted: false,
             quarantined: 0,
             sums: Sums::default(),
-            replicas: BTreeMap::new(),
+            chunks: RoaringTreemap::new(),
             noted: BTreeMap::new(),
             verified: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -57,25 +65,28 @@ impl Inventory {
         replica.map_or(0, |r| self.key.weigh(&ReplicaItem { chunk, state: r.state, length: r.length, crc: r.crc }))
     }
 
-    pub fn replace(&mut self, number: u64, replicas: BTreeMap<ChunkId, Replica>) {
+    /// These are all; [`Held`] has them already.
+    pub fn replace(&mut self, number: u64, replicas: &BTreeMap<ChunkId, Replica>) {
         self.number = Some(number);
         self.quarantined = replicas.values().filter(|r| r.state == ReplicaState::Quarantined).count() as u64;
         self.sums = Sums::default();
-        for (chunk, replica) in &replicas {
+        self.chunks.clear();
+        for (chunk, replica) in replicas {
             let weight = self.weigh(*chunk, Some(replica));
             self.sums.change(*chunk, 0, weight);
+            self.chunks.insert(chunk.0);
         }
-        self.replicas = replicas;
         self.noted.clear();
         self.touched.clear();
         self.walk_from = Some(ChunkId(0));
     }
 
-    pub fn change(&mut self, change: Change) {
+    /// Takes a change of what it had reported as `old`.
+    pub fn change(&mut self, change: Change, old: Option<Replica>) {
         self.noted.remove(&change.chunk);
-        let old = match change.replica {
-            Some(replica) => self.replicas.insert(change.chunk, replica),
-            None => self.replicas.remove(&change.chunk),
+        match change.replica {
+            Some(_) => self.chunks.insert(change.chunk.0),
+            None => self.chunks.remove(change.chunk.0),
         };
         let bad = |replica: Option<Replica>| u64::from(replica.is_some_and(|r| r.state == ReplicaState::Quarantined));
         self.quarantined = self.quarantined + bad(change.replica) - bad(old);
@@ -85,16 +96,17 @@ impl Inventory {
     }
 
     /// What has to change for these to be all replicas in `ranges`.
-    pub fn differences(&self, ranges: Ranges, replicas: &BTreeMap<ChunkId, Replica>) -> Vec<Change> {
+    pub fn differences(&self, ranges: Ranges, replicas: &BTreeMap<ChunkId, Replica>, held: &Held) -> Vec<Change> {
         let gone = self.all_chunks().filter(|chunk| ranges.hold(*chunk) && !replicas.contains_key(chunk));
-        let come = replicas.iter().filter(|(chunk, replica)| self.replicas.get(chunk) != Some(replica));
+        let come =
+            replicas.iter().filter(|(chunk, replica)| held.reported(**chunk, self.slot).as_ref() != Some(*replica));
         let gone = gone.map(|chunk| Change { chunk, replica: None });
         gone.chain(come.map(|(chunk, replica)| Change { chunk: *chunk, replica: Some(*replica) })).collect()
     }
 
     /// Whether the receipt said something new.
-    pub fn note(&mut self, receipt: &Receipt) -> bool {
-        let known = self.replica(receipt.chunk);
+    pub fn note(&mut self, receipt: &Receipt, held: &Held) -> bool {
+        let known = self.replica(receipt.chunk, held);
         if receipt.length == 0 || known.is_some_and(|r| r.state != ReplicaState::Open) || self.noted.len() > TOUCHED_MAX
         {
             return false;
@@ -104,28 +116,40 @@ impl Inventory {
         true
     }
 
-    pub fn replica(&self, chunk: ChunkId) -> Option<Replica> {
-        self.noted.get(&chunk).or_else(|| self.replicas.get(&chunk)).copied()
+    pub fn replica(&self, chunk: ChunkId, held: &Held) -> Option<Replica> {
+        self.noted.get(&chunk).copied().or_else(|| held.reported(chunk, self.slot))
+    }
+
+    /// Whether it reported something of `chunk`.
+    pub fn has_reported(&self, chunk: ChunkId) -> bool {
+        self.chunks.contains(chunk.0)
+    }
+
+    fn reported_from(&self, from: ChunkId) -> impl Iterator<Item = ChunkId> + '_ {
+        let mut chunks = self.chunks.iter();
+        chunks.advance_to(from.0);
+        chunks.map(ChunkId)
     }
 
     pub fn all_chunks(&self) -> impl Iterator<Item = ChunkId> + '_ {
-        self.replicas.keys().chain(self.noted.keys()).copied()
+        self.chunks.iter().map(ChunkId).chain(self.noted.keys().copied())
     }
 
     /// The first `limit` chunks from `from` on, those among them that only a receipt told of.
     pub fn chunks_from(&self, from: ChunkId, limit: usize) -> Vec<ChunkId> {
-        let (mut reported, mut noted) = (self.replicas.range(from..).peekable(), self.noted.range(from..).peekable());
+        let mut reported = self.reported_from(from).peekable();
+        let mut noted = self.noted.range(from..).map(|(chunk, _)| *chunk).peekable();
         let next = || {
-            let first = reported.peek().into_iter().chain(noted.peek()).map(|(chunk, _)| **chunk).min()?;
-            reported.next_if(|(chunk, _)| **chunk == first);
-            noted.next_if(|(chunk, _)| **chunk == first);
+            let first = reported.peek().into_iter().chain(noted.peek()).min().copied()?;
+            reported.next_if_eq(&first);
+            noted.next_if_eq(&first);
             Some(first)
         };
         std::iter::from_fn(next).take(limit).collect()
     }
 
     pub fn count(&self) -> u64 {
-        self.replicas.len() as u64
+        self.chunks.len()
     }
 
     pub fn doubts(&self, chunk: ChunkId) -> bool {
@@ -163,18 +187,19 @@ impl Inventory {
         self.walk_from = Some(ChunkId(0));
     }
 
-    pub fn due(&mut self, limit: usize) -> Vec<(ChunkId, Replica)> {
+    pub fn due(&mut self, limit: usize, held: &Held) -> Vec<(ChunkId, Replica)> {
         let mut found = Vec::new();
         for _ in 0..limit {
             let Some(chunk) = self.touched.pop_first() else { break };
-            found.extend(self.replica(chunk).map(|replica| (chunk, replica)));
+            found.extend(self.replica(chunk, held).map(|replica| (chunk, replica)));
         }
         let room = limit.saturating_sub(found.len());
         if let Some(from) = self.walk_from
             && room > 0
         {
+            let chunks = self.reported_from(from).take(room);
             let before = found.len();
-            found.extend(self.replicas.range(from..).take(room).map(|(chunk, replica)| (*chunk, *replica)));
+            found.extend(chunks.filter_map(|chunk| Some((chunk, held.reported(chunk, self.slot)?))));
             let walked_to = found.get(before..).and_then(|walked| walked.last()).map(|(chunk, _)| *chunk);
             self.walk_from = walked_to.and_then(|chunk| chunk.0.checked_add(1)).map(ChunkId);
         }

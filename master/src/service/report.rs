@@ -6,7 +6,7 @@ use quarry_env::clock::timeout;
 use quarry_proto::{convert, v1};
 use quarry_types::{
     ChunkId, Crc32, ErrorCode, ServerId,
-    limits::{DEAD_AFTER, REPORT_PAGE},
+    limits::{CHUNK_BYTES, DEAD_AFTER, REPORT_PAGE},
 };
 use tokio::sync::SemaphorePermit;
 use tonic::Status;
@@ -149,6 +149,13 @@ impl Report {
             let why = format!("a report of some ranges names chunk {chunk}, which lies in none of them");
             return Err(fault(ErrorCode::InvalidArgument, why));
         }
+        if from.length > CHUNK_BYTES {
+            let why = format!(
+                "a report names a replica of chunk {chunk} with {} bytes, and none has more than {CHUNK_BYTES}",
+                from.length
+            );
+            return Err(fault(ErrorCode::InvalidArgument, why));
+        }
         let replica = if from.gone {
             None
         } else {
@@ -196,5 +203,21 @@ impl Report {
             }
             Err(wanted) => Ok(v1::ReportReply { number: wanted.number, full_wanted: true }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_a_replica_that_is_longer_than_a_chunk_is_refused() {
+        let (server, content) = (ServerId::from_random(1), Content::Full(BTreeMap::new()));
+        let mut report = Report { server, registration: 1, number: 1, ranges: Ranges::ALL, content };
+        let state = v1::ReplicaState::Sealed.into();
+        let of = |length| v1::Replica { chunk: 1, length, state, ..v1::Replica::default() };
+        assert!(report.add_one(&of(CHUNK_BYTES)).is_ok());
+        let refused = report.add_one(&of(CHUNK_BYTES + 1)).map_err(|fault| fault.to_string());
+        assert!(refused.is_err_and(|why| why.contains("67108865 bytes")));
     }
 }

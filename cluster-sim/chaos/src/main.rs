@@ -86,7 +86,7 @@ struct Planted {
     #[arg(long, default_value_t = 1)]
     first: u64,
     /// The most seeds for each.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 60)]
     seeds: u64,
     /// How many bugs at once.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -224,21 +224,41 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.write(part).await
     }
 
+    /// Sends the last part of a payload, and a frame without payload right behind it. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`], [`ConnError::Frame`].
+    pub async fn payload_and_send(&mut self, part: &[u8], frame: impl Into<Frame>) -> Result<(), ConnError> {
+        let mut tail = BytesMut::new();
+        frame::encode(&frame.into(), 0, &mut tail)
+            .map_err(|source| ConnError::Frame { peer: self.peer.clone(), source })?;
+        self.write_all(part, &tail).await?;
+        self.flush().await
+    }
+
     /// Writes what waits, and `part` behind it.
     async fn write(&mut self, part: &[u8]) -> Result<(), ConnError> {
-        let (mut head, mut rest) = (&self.head[..], part);
-        while !head.is_empty() || !rest.is_empty() {
+        self.write_all(part, &[]).await
+    }
+
+    async fn write_all(&mut self, part: &[u8], tail: &[u8]) -> Result<(), ConnError> {
+        let head = std::mem::take(&mut self.head);
+        let mut rest = [&head[..], part, tail];
+        while rest.iter().any(|slice| !slice.is_empty()) {
             // A stream that takes one slice at a time takes the first that is not empty.
-            let taken = self.to.write_vectored(&[IoSlice::new(head), IoSlice::new(rest)]).await;
-            let taken = match taken {
+            let taken = self.to.write_vectored(&rest.map(IoSlice::new)).await;
+            let mut taken = match taken {
                 Ok(0) => return Err(io_error(&self.peer, io::ErrorKind::WriteZero.into())),
                 Ok(taken) => taken,
                 Err(e) => return Err(io_error(&self.peer, e)),
             };
-            let of_head = taken.min(head.len());
-            head = head.get(of_head..).unwrap_or_default();
-            rest = rest.get(taken - of_head..).unwrap_or_default();
+            for slice in &mut rest {
+                let of_slice = taken.min(slice.len());
+                *slice = slice.get(of_slice..).unwrap_or_default();
+                taken -= of_slice;
+            }
         }
+        self.head = head;
         self.head.clear();
         Ok(())
     }

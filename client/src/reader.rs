@@ -155,6 +155,7 @@ impl FileReader {
                 at += bytes.len() as u64;
                 if at >= end && all.is_empty() {
                     // The usual case, without a copy.
+                    reader.end().await;
                     return Ok(bytes);
                 }
                 all.extend_from_slice(&bytes);

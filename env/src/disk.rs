@@ -197,6 +197,12 @@ pub trait DiskFile: Send + Sync {
         let _nothing_is_cached_here = (offset, length);
     }
 
+    /// Says that the bytes at `offset` are to be durable soon, so that they are on their way to the medium before
+    /// [`DiskFile::sync_data`] waits for them. Only a hint: it makes nothing durable, and what fails shows there.
+    fn begin_sync(&self, offset: u64, length: u64) {
+        let _nothing_is_begun_here = (offset, length);
+    }
+
     /// Fills the beginning of `buffer` from `offset` with what is in memory, and says with how many bytes. It never waits for
     /// the medium, so that it may be called anywhere; what it does not give is had by [`DiskFile::read_exact_at`], which
     /// also tells what is wrong.

@@ -93,12 +93,17 @@ async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> 
         }
         let offset = at;
         at += data.len() as u64;
+        // The end leaves with the last blocks, so that whoever reads little is not woken twice.
+        let last = (at >= end).then_some(v1::ReadEnd { readable });
         // The disk works on the next blocks while these leave.
-        let (sent, following) = futures::join!(send_data(context, writer, offset, &data, block_crcs), async {
+        let (sent, following) = futures::join!(send_data(context, writer, offset, &data, block_crcs, last), async {
             if at < end { Some(piece(context, read, &reader, at, end).await) } else { None }
         });
         sent.map_err(Stopped::Gone)?;
-        next = following.transpose()?;
+        match following {
+            Some(following) => next = Some(following?),
+            None => return Ok(()),
+        }
     }
     finish(context, writer, readable).await
 }
@@ -124,7 +129,7 @@ async fn salvage(
     while at < end {
         let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
         for (offset, data, slots) in salvager.read(at, wanted).await? {
-            send_data(context, writer, offset, &data, slots).await.map_err(Stopped::Gone)?;
+            send_data(context, writer, offset, &data, slots, None).await.map_err(Stopped::Gone)?;
         }
         at += wanted;
     }
@@ -166,11 +171,15 @@ async fn send_data(
     offset: u64,
     data: &[u8],
     block_crcs: Vec<Crc32>,
+    last: Option<v1::ReadEnd>,
 ) -> Result<(), WireError> {
     let meta = v1::ReadData { offset, block_crcs: block_crcs.into_iter().map(|crc| crc.0).collect() };
     let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
     super::listen::timed(context, async {
         writer.begin(meta, bytes).await?;
+        if let Some(last) = last {
+            return writer.payload_and_send(data, last).await;
+        }
         writer.payload(data).await?;
         writer.flush().await
     })

@@ -108,7 +108,8 @@ impl Shared {
         let path = replica.dir.file(chunk);
         match ChunkFile::create(&*self.world.disk, &path, &header) {
             Ok(file) => {
-                inner.live = Some(Live { file, sums: ChunkSums::default(), limit, named: false, broken: None });
+                inner.live =
+                    Some(Live { file, sums: ChunkSums::default(), limit, named: false, begun: 0, broken: None });
                 Ok(())
             }
             Err(error) => {

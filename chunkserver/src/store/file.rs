@@ -66,6 +66,11 @@ impl ChunkFile {
         self.0.write_all_at(data, DATA_OFFSET + offset)
     }
 
+    /// What was written there is to be durable soon.
+    pub(super) fn begin_sync(&self, offset: u64, bytes: u64) {
+        self.0.begin_sync(DATA_OFFSET + offset, bytes);
+    }
+
     /// Writes the CRCs of full blocks, from block `first` on.
     pub(super) fn write_slots(&self, first: usize, slots: &[Crc32]) -> io::Result<()> {
         if slots.is_empty() {

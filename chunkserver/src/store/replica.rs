@@ -55,6 +55,8 @@ pub(super) struct Live {
     pub(super) limit: u64,
     /// Whether the file's name is durable.
     pub(super) named: bool,
+    /// Bytes of which the sync was begun.
+    pub(super) begun: u64,
     /// A write failed half-way: nothing may follow it.
     pub(super) broken: Option<StoreError>,
 }

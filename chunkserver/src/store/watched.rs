@@ -182,6 +182,10 @@ impl DiskFile for WatchedFile {
         self.file.forget_cached(offset, length);
     }
 
+    fn begin_sync(&self, offset: u64, length: u64) {
+        self.file.begin_sync(offset, length);
+    }
+
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
         // Not noted: it says nothing about the disk.
         self.file.read_cached_at(buffer, offset)

@@ -20,7 +20,7 @@ use crate::ClientError;
 /// Chunks fetched at once.
 const STREAMS: usize = 2;
 /// Packets of one chunk that wait to be used.
-const PACKETS: usize = 14;
+const PACKETS: usize = 8;
 /// The same behind the place where reading began: it may be a short look.
 const PACKETS_FIRST: usize = 4;
 

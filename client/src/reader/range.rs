@@ -109,8 +109,8 @@ impl RangeReader {
         }
     }
 
-    /// Behind the last bytes comes the end, and then the connection can be used again.
-    async fn end(&mut self) {
+    /// Behind the last bytes comes the end, and then the connection can be used again. Dropping the reader instead closes it.
+    pub(super) async fn end(&mut self) {
         let Some((_, mut talk)) = self.talk.take() else { return };
         let shared = &self.file.shared;
         if let Ok(Next::End(_)) = talk.next(shared).await {

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSliceMut},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
         unix::fs::{FileExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -112,6 +112,15 @@ impl DiskFile for File {
         let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
         // A hint that is not taken only makes the read cheaper.
         let _taken = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+
+    #[allow(unsafe_code, reason = "no safe wrapper has this call; what it gains is in the comment")]
+    fn begin_sync(&self, offset: u64, length: u64) {
+        let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
+        // Without `SYNC_FILE_RANGE_WAIT_*` it neither waits nor takes note of errors: those are left for `sync_data` to tell.
+        // SAFETY: the call takes numbers only and touches no memory of this process; the descriptor is that of an open file
+        // for as long as `self` is borrowed.
+        let _taken = unsafe { libc::sync_file_range(self.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {

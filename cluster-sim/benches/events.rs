@@ -1,6 +1,6 @@
 //! What an event of the simulation costs, with everything that it makes the master's code decide: `cargo bench -p quarry-sim`.
 //!
-//! One run prints every figure with its ratio to the smallest size. Each size loses the same share of its servers.
+//! One run prints every figure with its ratio to the smallest size. Each size loses one server.
 
 #![allow(clippy::disallowed_methods, reason = "it measures how long pure functions take, and nothing depends on it")]
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]

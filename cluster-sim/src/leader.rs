@@ -42,6 +42,9 @@ pub const CONSULT_MIN: Micros = 50_000;
 /// and sees the same.
 pub const BLOCKED_AGAIN: Micros = 60_000_000;
 
+/// Chunks that wait for room are looked at again after this at the latest: clients may let copies go faster meanwhile.
+pub const BUSY_AGAIN: Micros = 5_000_000;
+
 /// Virtual time for the master's code.
 #[must_use]
 pub fn at(now: Micros) -> Duration {
@@ -273,6 +276,24 @@ impl Leader {
             room.copies_in + room.copies_out > 0 || room.bytes_in < full || room.bytes_out < full
         });
         cluster.budget = budget.cluster(policy, now);
+    }
+
+    /// How long until some budget that is used up is there again: the cluster's, or else the first one of a server.
+    #[must_use]
+    pub fn budget_again(&self) -> Micros {
+        let until = |bytes: i64, rate: u64| {
+            let rate = (rate as f64 * self.budget.share()).max(1.0);
+            if bytes > 0 { None } else { Some(((1.0 - bytes as f64) / rate * 1e6) as Micros) }
+        };
+        let cluster = until(self.cluster.budget, self.policy.rate_cluster);
+        let of_server = |server: &u16| {
+            let candidate = self.candidate(*server)?;
+            [candidate.budget_in, candidate.budget_out]
+                .into_iter()
+                .filter_map(|bytes| until(bytes, self.policy.rate))
+                .min()
+        };
+        cluster.or_else(|| self.lanes.iter().filter_map(of_server).min()).unwrap_or(BUSY_AGAIN).min(BUSY_AGAIN)
     }
 
     /// Takes note of the room on servers where it changed.

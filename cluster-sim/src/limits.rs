@@ -12,5 +12,5 @@ pub const TIMELINE_MAX: usize = 2000;
 pub const POINTS: usize = 400;
 /// Runs of a sweep.
 pub const RUNS_MAX: usize = 100_000;
-/// Faults by chance of one kind, and chunks written, that are expected in a run: the year of 1,000 servers has some thousands.
-pub const HAPPENINGS_MAX: u64 = 1_000_000_000;
+/// Faults by chance of one kind, and chunks written, that are expected in a run: about an hour's work.
+pub const HAPPENINGS_MAX: u64 = 100_000_000;

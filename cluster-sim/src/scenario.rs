@@ -222,7 +222,9 @@ impl Scenario {
     /// More would happen in it than can be simulated.
     pub fn set_lasts(&mut self, name: &str, lasts: Time) -> Result<(), ScenarioError> {
         self.run.lasts = lasts;
-        self.check_load(&check::Checker { name, text: "" })
+        let checker = check::Checker { name, text: "" };
+        self.check_load(&checker)?;
+        self.events.iter().enumerate().try_for_each(|(n, event)| self.check_time(&checker, n, event))
     }
 
     /// What an operator set.

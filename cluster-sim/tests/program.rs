@@ -129,6 +129,33 @@ fn what_if_answers_for_racks_servers_and_disks_of_a_state() {
     assert!(refused(&["what-if", "--cluster", state, "--kill", "rack:r7"]).contains("there is no rack:r7"));
     assert!(refused(&["what-if", "--cluster", state, "--kill", "rack:r1", "--set", "colour=red"]).contains("colour"));
     assert!(refused(&["what-if", "--cluster", state, "--kill", "shelf"]).contains("rack:NAME"));
+    let early = refused(&["what-if", "--cluster", state, "--kill", "rack:r1", "--for", "1m"]);
+    assert!(early.contains("--for 1 m"), "{early}");
+    let setting = refused(&["what-if", "--cluster", state, "--kill", "rack:r1", "--set", "default-replicas=2"]);
+    assert!(setting.contains("--replicas"), "{setting}");
+}
+
+#[test]
+fn what_if_counts_what_is_on_the_disks_and_asks_for_other_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.json");
+    let ask = |state: &serde_json::Value, more: &[&str]| -> serde_json::Value {
+        std::fs::write(&file, state.to_string()).unwrap();
+        let args = ["what-if", "--cluster", file.to_str().unwrap(), "--kill", "rack:r2", "--for", "1h", "--json"];
+        serde_json::from_str(&stdout(&[&args[..], more].concat())).unwrap()
+    };
+    let of = |json: &serde_json::Value, pointer: &str| json.pointer(pointer).and_then(serde_json::Value::as_f64);
+    let mut state: serde_json::Value = serde_json::from_str(include_str!("../src/state/golden-v1.json")).unwrap();
+    let roomy = ask(&state, &[]);
+    assert_eq!((of(&roomy, "/endangered/at_the_end"), of(&roomy, "/lost_chunks")), (Some(0.0), Some(0.0)), "{roomy}");
+    let one = ask(&state, &["--replicas", "1"]);
+    assert_eq!(of(&one, "/copied/copies").or(of(&one, "/copies")), Some(0.0), "{one}");
+    for server in state["servers"].as_array_mut().unwrap() {
+        let disk = &mut server["disks"][0];
+        disk["used_bytes"] = (disk["capacity_bytes"].as_u64().unwrap() - 1000).into();
+    }
+    let full = ask(&state, &[]);
+    assert!(of(&full, "/endangered/at_the_end") > Some(0.0), "nobody has room: {full}");
 }
 
 #[test]
@@ -141,4 +168,6 @@ fn wrong_files_are_refused_with_what_to_do() {
     assert!(refused(&["run", "/nowhere.toml"]).contains("/nowhere.toml"));
     assert!(refused(&["run", &scenario("five-servers.toml"), "--years=-1"]).contains("--years"));
     assert!(refused(&["sweep", &scenario("five-servers.toml"), "--seeds", "0"]).contains("--seeds"));
+    let short = refused(&["run", &scenario("five-servers.toml"), "--years", "0.000001"]);
+    assert!(short.contains("event[0].at") && short.contains("the run is over"), "{short}");
 }

@@ -1,6 +1,7 @@
 //! `quarry-chaos`: runs the real cluster in a bottle, and shows what happened in there.
 
 use std::{
+    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -103,7 +104,7 @@ struct Seed {
     trace: Option<PathBuf>,
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its output")]
+#[expect(clippy::print_stderr, reason = "this is its output")]
 fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(run) => many(&run),
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
                 );
                 return ExitCode::FAILURE;
             }
-            println!("seed {} of {}: every rule held", replay.seed, replay.scenario);
+            say(format_args!("seed {} of {}: every rule held", replay.seed, replay.scenario));
             ExitCode::SUCCESS
         }
         Verb::Planted(planted) => catch_all(&planted),
@@ -145,7 +146,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its output")]
+#[expect(clippy::print_stderr, reason = "this is its output")]
 fn many(run: &Run) -> ExitCode {
     let program = match std::env::current_exe() {
         Ok(program) => program,
@@ -165,19 +166,19 @@ fn many(run: &Run) -> ExitCode {
     };
     let failures = AtomicU64::new(0);
     let ran = work.run(|seed, outcome: Result<(), Failed>| match outcome {
-        Ok(()) => println!("seed {seed}: every rule held"),
+        Ok(()) => say(format_args!("seed {seed}: every rule held")),
         Err(failed) => {
             failures.fetch_add(1, Ordering::Relaxed);
-            println!("{failed}");
+            say(format_args!("{failed}"));
         }
     });
     let failures = failures.into_inner();
-    println!("{ran} seeds of {scenario}, {failures} failed");
+    say(format_args!("{ran} seeds of {scenario}, {failures} failed"));
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The table of planted bugs, a line each as it is caught.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its output")]
+#[expect(clippy::print_stderr, reason = "this is its output")]
 fn catch_all(planted: &Planted) -> ExitCode {
     let Ok(program) = std::env::current_exe() else {
         eprintln!("the path of this program cannot be told, so it cannot start itself for each seed");
@@ -201,15 +202,15 @@ fn catch_all(planted: &Planted) -> ExitCode {
                 while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match planted::catch(&program, bug, planted.first, planted.seeds) {
                         Ok(Some(caught)) => {
-                            println!("| `{}` | {} | {} | {} |", bug.name, bug.what, caught.seeds, caught.by);
+                            say(format_args!("| `{}` | {} | {} | {} |", bug.name, bug.what, caught.seeds, caught.by));
                         }
                         Ok(None) => {
                             missed.fetch_add(1, Ordering::Relaxed);
-                            println!("| `{}` | {} | more than {} | |", bug.name, bug.what, planted.seeds);
+                            say(format_args!("| `{}` | {} | more than {} | |", bug.name, bug.what, planted.seeds));
                         }
                         Err(error) => {
                             missed.fetch_add(1, Ordering::Relaxed);
-                            println!("| `{}` | {} | could not be run: {error} | |", bug.name, bug.what);
+                            say(format_args!("| `{}` | {} | could not be run: {error} | |", bug.name, bug.what));
                         }
                     }
                 }
@@ -217,8 +218,13 @@ fn catch_all(planted: &Planted) -> ExitCode {
         }
     });
     let missed = missed.into_inner();
-    println!("{} bugs, {missed} not caught", bugs.len());
+    say(format_args!("{} bugs, {missed} not caught", bugs.len()));
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a line; who closed the other end wants no more.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _closed = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Ends this process when a run does not come to an end by itself.

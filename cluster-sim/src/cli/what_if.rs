@@ -22,7 +22,7 @@ pub struct Args {
     /// What goes, a minute after the beginning: `rack:NAME`, `server:ID-OR-ADDRESS`, `disk:SERVER/NUMBER`; several times.
     #[arg(long, required = true, value_name = "TARGET")]
     kill: Vec<Target>,
-    /// It comes back with all its data after this, like `30m`; without it, it is lost for good.
+    /// It comes back after this, like `30m`: a server or rack with all its data, a disk empty. Without it, it is lost for good.
     #[arg(long, value_name = "TIME", value_parser = time)]
     back_after: Option<Time>,
     /// For how long it is looked at.
@@ -31,6 +31,9 @@ pub struct Args {
     /// Another value of a setting than the cluster has, like `repair-rate=100MB/s`; several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
+    /// Another number of wanted replicas, of all chunks.
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
     /// Network of each server, each way.
     #[arg(long, value_name = "RATE", default_value = "1.25GB/s", value_parser = rate)]
     server_network: Rate,
@@ -81,6 +84,13 @@ pub fn run(args: &Args) -> Result<(), Failed> {
     if args.server_network.0 == 0 || args.disk_speed.0 == 0 {
         return Err("--server-network and --disk-speed cannot be zero; say a rate".into());
     }
+    if args.lasts <= AT {
+        return Err(format!(
+            "--for {}: what goes, goes after {}; look at it for longer",
+            show_time(args.lasts.0),
+            show_time(AT.0)
+        ));
+    }
     let event = |target: &Target| EventSpec::new(AT, act(target, args.back_after), target.clone(), args.back_after);
     let question = Question {
         model: Model {
@@ -91,6 +101,7 @@ pub fn run(args: &Args) -> Result<(), Failed> {
         },
         workload: Workload { reads: args.reads, ..Workload::default() },
         settings: args.set.clone(),
+        replicas: args.replicas,
         events: args.kill.iter().map(event).collect(),
         lasts: args.lasts.0,
         seed: args.seed,

@@ -1,8 +1,13 @@
 //! What a scenario's values must be among one another.
 
-use std::ops::Range;
+use std::{
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
+};
 
 use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
+
+use toml::Spanned;
 
 use super::{Act, EventSpec, Scenario, ScenarioError, Target};
 use crate::{
@@ -12,6 +17,9 @@ use crate::{
 
 /// A run is at most this long, in years.
 const YEARS_MAX: u64 = 100;
+
+/// So many times slower may a server be.
+const SLOW: RangeInclusive<u32> = 2..=1000;
 
 /// The setting that `data.replicas` stands for.
 const REPLICAS: &str = "default-replicas";
@@ -76,6 +84,7 @@ impl Scenario {
         self.read.default_replicas = self.data.replicas;
         for (n, event) in self.events.iter().enumerate() {
             self.check_event(&checker, n, event.get_ref(), event.span())?;
+            self.check_time(&checker, n, event)?;
         }
         Ok(())
     }
@@ -107,14 +116,21 @@ impl Scenario {
 
     fn check_together(&self, checker: &Checker<'_>) -> Checked {
         let (cluster, data) = (&self.cluster, &self.data);
+        let mut named = BTreeSet::new();
         for together in &self.together {
             let known = |server: u16| u32::from(server) < cluster.servers;
             let fits = known(together.a) && known(together.b) && together.a != together.b;
             let what = || format!("servers {} and {} are not two servers of this cluster", together.a, together.b);
             checker.key(fits, "together.a", &what, "servers are numbered from 0")?;
+            let rack = |server: u16| u32::from(server) % cluster.racks;
+            let what = || format!("servers {} and {} are on one rack", together.a, together.b);
+            let fits = cluster.racks == 1 || rack(together.a) != rack(together.b);
+            checker.key(fits, "together.b", &what, "name servers of two racks: server n is on rack n modulo racks")?;
             let what = || format!("two servers cannot have {} chunks in common here", together.chunks);
             let fits = data.replicas >= 2 && together.chunks <= data.chunks;
             checker.key(fits, "together.chunks", &what, "choose at most data.chunks, and two replicas or more")?;
+            let what = || "a server stands in two pairs, of which the second would change the first".into();
+            checker.key(named.insert(together.a) && named.insert(together.b), "together.a", &what, "name others")?;
         }
         Ok(())
     }
@@ -149,6 +165,11 @@ impl Scenario {
         for (kind, every, units) in self.chances() {
             check(&format!("faults.{kind}"), units.into(), every.0.into(), "choose a longer `every`")?;
         }
+        if let Some(flapping) = self.faults.flapping {
+            let cycles = flapping.lasts.0 / flapping.up.0.saturating_add(flapping.down.0).max(1);
+            let units = u128::from(self.cluster.servers).saturating_mul(cycles.into());
+            check("faults.flapping", units, flapping.every.0.into(), "choose longer times")?;
+        }
         let every = u128::from(self.data.chunk.0) * u128::from(SECOND);
         check("workload.writes", self.workload.writes.0.into(), every, "write less, or larger chunks")
     }
@@ -161,8 +182,8 @@ impl Scenario {
         if let Some(flapping) = faults.flapping {
             checker.positive("faults.flapping", flapping.up.min(flapping.down))?;
         }
-        let factor = faults.slow.map_or(2, |slow| slow.factor);
-        checker.range("faults.slow", factor.into(), 2, 1000)?;
+        let factor = faults.slow.map_or(*SLOW.start(), |slow| slow.factor);
+        checker.range("faults.slow", factor.into(), (*SLOW.start()).into(), (*SLOW.end()).into())?;
         let lost = faults.power_outage.map_or(0.0, |power| power.lost);
         let what = || format!("{lost} is no share of the servers");
         checker.key((0.0..=1.0).contains(&lost), "faults.power-outage", &what, "choose 0 to 1")
@@ -187,8 +208,6 @@ impl Scenario {
             self.cluster.disks.saturating_sub(1)
         );
         checker.at(self.knows(target), Some(place), &key("target"), &what, &to_do)?;
-        let what = || format!("the run is over after {}", show_time(self.run.lasts.0));
-        checker.at(event.at < self.run.lasts, Some(span.clone()), &key("at"), &what, "choose an earlier time")?;
         let wants = |name: &str, wanted: bool, given: bool| {
             let what = || format!("`{:?}` {}", event.act, if wanted { "needs it" } else { "does not use it" });
             checker.at(
@@ -203,10 +222,26 @@ impl Scenario {
         wants("up", event.act == Act::Flap, event.up.is_some_and(|t| t.0 > 0))?;
         wants("down", event.act == Act::Flap, event.down.is_some_and(|t| t.0 > 0))?;
         wants("pause", event.act == Act::RollingRestart, event.pause.is_some())?;
-        let needs = matches!(event.act, Act::Flap | Act::Restart | Act::RollingRestart | Act::Slow);
+        let needs = matches!(event.act, Act::Flap | Act::Restart | Act::RollingRestart);
         let never = matches!(event.act, Act::Corrupt | Act::Drain | Act::Undrain | Act::ReleaseBrake);
-        let may = event.lasts.is_some() || !needs;
-        wants("lasts", needs || (event.lasts.is_some() && !never), event.lasts.is_some() || !may)
+        wants("lasts", needs || (event.lasts.is_some() && !never), event.lasts.is_some())?;
+        let factor = event.factor.unwrap_or(SLOW.start().to_owned());
+        let what = || format!("{factor} is out of range");
+        let to_do = format!("choose {} to {}", SLOW.start(), SLOW.end());
+        checker.at(SLOW.contains(&factor), Some(span), &key("factor"), &what, &to_do)
+    }
+
+    /// An event happens within the run, and a server that comes and goes does so no more often than can be simulated.
+    pub(super) fn check_time(&self, checker: &Checker<'_>, n: usize, event: &Spanned<EventSpec>) -> Checked {
+        let (at, span) = (event.get_ref().at, Some(event.span()));
+        let what = || format!("the run is over after {}", show_time(self.run.lasts.0));
+        checker.at(at < self.run.lasts, span.clone(), &format!("event[{n}].at"), &what, "choose an earlier time")?;
+        let (up, down) = (event.get_ref().up, event.get_ref().down);
+        let cycle = up.map_or(0, |time| time.0).saturating_add(down.map_or(0, |time| time.0));
+        let times = event.get_ref().lasts.map_or(0, |time| time.0).checked_div(cycle).unwrap_or(0);
+        let what = || format!("it comes and goes some {times} times");
+        let to_do = format!("choose longer times; at most {HAPPENINGS_MAX} are simulated");
+        checker.at(times <= HAPPENINGS_MAX, span, &format!("event[{n}].up"), &what, &to_do)
     }
 
     fn knows(&self, target: &Target) -> bool {

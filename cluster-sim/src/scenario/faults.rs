@@ -182,7 +182,7 @@ pub enum Target {
     Server(String),
     /// A rack, by name.
     Rack(String),
-    /// A disk of a server, by number or path.
+    /// A disk of a server, by number.
     Disk(String, String),
     /// Everything.
     Cluster,

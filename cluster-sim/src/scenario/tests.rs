@@ -68,6 +68,28 @@ fn what_is_wrong_is_named_with_line_key_and_remedy() {
             "[[together]]\na = 0\nb = 1\nchunks = 101\n[[event]]",
             &["s.toml:18", "together.chunks", "101 chunks", "at most data.chunks"],
         ),
+        ("do = \"crash\"", "do = \"restart\"", &["event[0].lasts", "needs it", "add it"]),
+        ("do = \"crash\"", "do = \"slow\"\nfactor = 1", &["event[0].factor", "choose 2 to 1000"]),
+        (
+            "do = \"crash\"",
+            "do = \"flap\"\nup = \"1us\"\ndown = \"1us\"\nlasts = \"30m\"",
+            &["event[0].up", "900000000 times", "longer"],
+        ),
+        (
+            "[run]",
+            "[faults]\nflapping = { every = \"1h\", lasts = \"1h\", up = \"1us\", down = \"1us\" }\n[run]",
+            &["s.toml:4", "faults.flapping", "10800000000 times"],
+        ),
+        (
+            "[[event]]",
+            "[[together]]\na = 0\nb = 3\nchunks = 1\n[[event]]",
+            &["s.toml:17", "together.b", "are on one rack"],
+        ),
+        (
+            "[[event]]",
+            "[[together]]\na = 0\nb = 1\nchunks = 1\n[[together]]\na = 2\nb = 0\nchunks = 1\n[[event]]",
+            &["together.a", "stands in two pairs"],
+        ),
         ("repair-in = 3", "default-replicas = 2", &["s.toml:14", "settings.default-replicas", "use data.replicas"]),
         ("server:5", "server:05", &["s.toml:18", "event[0].target", "there is no server:05"]),
         ("[run]", "[faults]\ncrash = { every = \"0s\", lasts = \"1s\" }\n[run]", &["faults.crash", "cannot be zero"]),

@@ -6,7 +6,7 @@ use quarry_master_core::command::{ServerWish, Settings};
 use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
 use serde::Deserialize;
 
-use super::{FORMAT, HealthWord, State, VERSION, WishWord};
+use super::{DiskState, FORMAT, HealthWord, State, VERSION, WishWord};
 use crate::{
     limits::{CHUNKS_MAX, DISKS_MAX, SERVERS_MAX},
     model::{
@@ -68,6 +68,9 @@ pub enum StateError {
     },
 }
 
+/// The setting of new files, which what is there does not follow.
+const DEFAULT_REPLICAS: &str = "default-replicas";
+
 /// What every version has.
 #[derive(Deserialize)]
 struct Head {
@@ -86,6 +89,8 @@ pub struct Question {
     pub workload: Workload,
     /// Settings that are others than the cluster's.
     pub settings: Vec<(String, String)>,
+    /// Another number of wanted replicas than the chunks have.
+    pub replicas: Option<u32>,
     /// What happens.
     pub events: Vec<EventSpec>,
     /// For how long it is looked at.
@@ -186,11 +191,33 @@ impl State {
         Ok(settings)
     }
 
+    /// The same cluster with another number of replicas of each chunk: what is too many is not there, what is missing is still
+    /// to be copied.
+    fn with_replicas(&self, wanted: u32) -> Result<State, String> {
+        if !(1..=REPLICAS_MAX).contains(&wanted) {
+            return Err(format!("--replicas {wanted}: choose 1 to {REPLICAS_MAX}"));
+        }
+        let mut state = self.clone();
+        for chunk in &mut state.chunks {
+            chunk.wanted = wanted;
+            chunk.on.sort_by_key(|server| chunk.bad.contains(server));
+            chunk.on.truncate(wanted as usize);
+            chunk.bad.retain(|server| chunk.on.contains(server));
+        }
+        Ok(state)
+    }
+
     /// The simulated cluster in this state.
     ///
     /// # Errors
     /// What cannot be asked, and what can.
     pub fn world(&self, question: Question) -> Result<World, String> {
+        if let Some(wanted) = question.replicas {
+            return self.with_replicas(wanted)?.world(Question { replicas: None, ..question });
+        }
+        if question.settings.iter().any(|(name, _)| name == DEFAULT_REPLICAS) {
+            return Err(format!("--set {DEFAULT_REPLICAS} changes no chunk that is there; use --replicas"));
+        }
         let settings = self.settings_with(&question.settings)?;
         // The simulator numbers servers in the order of their ids.
         let mut order: Vec<usize> = (0..self.servers.len()).collect();
@@ -206,13 +233,19 @@ impl State {
         let mut servers: Vec<Server> = Vec::with_capacity(order.len());
         for (number, at) in (0u64..).zip(&order) {
             let Some(from) = self.servers.get(*at) else { continue };
-            // What the chunks below do not account for is taken too: other files, chunks that are not sealed.
-            let disk = |disk: &super::DiskState| Disk { failed: disk.failed, ..Disk::new(disk.capacity_bytes) };
+            let disk = |disk: &DiskState| Disk { failed: disk.failed, ..Disk::new(disk.capacity_bytes) };
             let disks = from.disks.iter().map(disk).collect();
             let rack = racks.get(from.rack.as_str()).copied().unwrap_or(0);
             servers.push(server(from.id, rack, from.address.clone(), disks, question.seed, number));
         }
         let chunks = self.chunks(&mut servers, &numbers);
+        // What the chunks do not account for is taken too: those that are not sealed, and what is to be deleted.
+        for (from, number) in self.servers.iter().zip(&numbers) {
+            let Some(server) = servers.get_mut(usize::from(*number)) else { continue };
+            for (disk, was) in server.disks.iter_mut().zip(&from.disks) {
+                disk.used = disk.used.max(was.used_bytes);
+            }
+        }
         let mut world = World::from_parts(Parts {
             chunks,
             servers,
@@ -247,7 +280,8 @@ impl State {
         Ok(world)
     }
 
-    /// The chunks, on the servers' disks: each on the one with the most room, since the master does not know which it is.
+    /// The chunks, on the servers' disks: each on the one of which most is unaccounted for, since the master does not know which
+    /// it is.
     fn chunks(&self, servers: &mut [Server], numbers: &[u16]) -> Chunks {
         let wanted = self.chunks.iter().map(|chunk| chunk.wanted).max().unwrap_or(3);
         let lengths = self.chunks.iter().map(|chunk| u32::try_from(chunk.bytes).unwrap_or(u32::MAX)).collect();
@@ -258,7 +292,8 @@ impl State {
             for at in &chunk.on {
                 let Some(server_number) = numbers.get(usize::from(*at)).copied() else { continue };
                 let Some(server) = servers.get_mut(usize::from(server_number)) else { continue };
-                let disk = server.disk_for(0).unwrap_or(0);
+                let was = self.servers.get(usize::from(*at)).map(|from| from.disks.as_slice()).unwrap_or_default();
+                let disk = likely_disk(&server.disks, was);
                 if let Some(disk) = server.disks.get_mut(usize::from(disk)) {
                     disk.used = disk.used.saturating_add(chunk.bytes);
                 }
@@ -270,6 +305,16 @@ impl State {
         chunks.call(self.chunks.iter().map(|chunk| chunk.id).collect());
         chunks
     }
+}
+
+/// The working disk of which the most bytes are not accounted for yet; the first one of those.
+fn likely_disk(disks: &[Disk], was: &[DiskState]) -> u8 {
+    let unaccounted = |at: usize| {
+        let (disk, was) = (disks.get(at)?, was.get(at)?);
+        (!disk.failed).then(|| i128::from(was.used_bytes) - i128::from(disk.used))
+    };
+    let most = (0..disks.len()).max_by_key(|at| (unaccounted(*at), std::cmp::Reverse(*at)));
+    most.and_then(|at| u8::try_from(at).ok()).unwrap_or(0)
 }
 
 impl World {

@@ -22,6 +22,26 @@ use crate::{
 struct Worked {
     decided: usize,
     waiting: usize,
+    /// Those that wait for a copy to end or for budget.
+    busy: usize,
+}
+
+/// What became of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Became {
+    /// Something is done.
+    Done,
+    /// The chunk waits for its time, or for a change of the cluster.
+    Waits,
+    /// It waits for room.
+    Busy,
+}
+
+impl Worked {
+    fn note(&mut self, became: Became) {
+        self.waiting += usize::from(became == Became::Waits);
+        self.busy += usize::from(became == Became::Busy);
+    }
 }
 
 impl World {
@@ -73,6 +93,12 @@ impl World {
         let waits = self.leader.waits.first().copied();
         if let Some(round) = self.leader.queue.next_round() {
             self.tick_by(micros(round).max(next));
+        }
+        if worked.decided > 0 && worked.busy == worked.decided {
+            // The answers stay the same until there is room again: a copy that ends wakes the leader, budget comes with time. The
+            // master asks again every half second and sees the same.
+            let room = self.now.saturating_add(self.leader.budget_again());
+            return self.tick_by(waits.map_or(room, |wait| wait.min(room)).max(next));
         }
         // More may be due behind those that were taken.
         if worked.waiting < worked.decided || worked.decided >= DECISIONS {
@@ -225,35 +251,39 @@ impl World {
             worked.decided += 1;
             // Whatever needs a copy now would be told to wait for the cluster's budget, at the price of a search for its target.
             if self.leader.cluster.budget <= 0 && entry.need.wants_copy() && self.leader.cluster.brake.is_none() {
-                worked.waiting += usize::from(self.order(chunk, Decision::Wait(Reason::ClusterBudget)));
+                worked.note(self.order(chunk, Decision::Wait(Reason::ClusterBudget)));
                 continue;
             }
             let (since, failed) = (entry.since, entry.failed.clone());
             let question = Question { facts, since, failed, now, chance: self.decisions.next_u64() };
             self.measures.decisions += 1;
             let (_, decision) = decide(&question, &self.leader.cluster, &self.leader.policy);
-            worked.waiting += usize::from(self.order(chunk, decision));
+            worked.note(self.order(chunk, decision));
         }
         worked
     }
 
-    /// Has a decision carried out; whether the chunk waits for its time or for a change of the cluster.
-    fn order(&mut self, chunk: u32, decision: Decision) -> bool {
+    /// Has a decision carried out.
+    fn order(&mut self, chunk: u32, decision: Decision) -> Became {
         match decision {
             Decision::Nothing => {}
             Decision::Wait(reason) => {
-                let (id, blocked) = (Chunks::id(chunk), reason.is_blocked());
+                let (id, blocked, busy) = (Chunks::id(chunk), reason.is_blocked(), reason.is_busy());
                 self.leader.queue.wait(id, reason, at(self.now));
-                let Some(until) = self.leader.queue.get(id).and_then(|entry| entry.next) else { return false };
-                if !blocked {
+                if busy {
+                    return Became::Busy;
+                }
+                if let Some(until) = self.leader.queue.get(id).and_then(|entry| entry.next)
+                    && !blocked
+                {
                     self.leader.waits.insert(micros(until));
                 }
-                return true;
+                return Became::Waits;
             }
             Decision::Copy { target, sources, urgent } => self.start_copy(chunk, target, &sources, urgent),
             Decision::Drop { server, .. } => self.start_drop(chunk, server),
         }
-        false
+        Became::Done
     }
 
     /// How well a server is, as its beats say.

@@ -43,6 +43,7 @@ fn question(target: Target) -> Question {
         model: Model::default(),
         workload: Workload::default(),
         settings: vec![("repair-delay".into(), "0s".into())],
+        replicas: None,
         events: vec![EventSpec::new(Time(10 * SECOND), Act::Lose, target, None)],
         lasts: 3600 * SECOND,
         seed: 1,

@@ -44,8 +44,8 @@ async fn measure_get(setting: &Setting<'_>, case: &'static str, client: &Client,
 /// Whether chunkservers on this machine give out the files of all that `path` holds. They learn of a seal a moment after who
 /// wrote it, so it is asked again, as long as they gave some of it.
 pub async fn is_local(setting: &Setting<'_>, path: &str) -> Outcome<bool> {
-    const TRIES: u32 = 30;
-    const TRIES_WITHOUT: u32 = 5;
+    const TRIES: u32 = 60;
+    const TRIES_WITHOUT: u32 = 30;
     const AGAIN: Duration = Duration::from_millis(100);
     for tried in 1..=TRIES {
         let reader = read(&setting.client, path).await?;

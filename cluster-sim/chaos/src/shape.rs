@@ -125,6 +125,10 @@ impl Shape {
         }
         plan.lease = Duration::from_secs([5, 10, 20][rng.random_range(0..3)]);
         plan.session = Duration::from_secs([30, 60][rng.random_range(0..2)]);
+        if !repair {
+            // A read that fails puts a replica into quarantine, where it would stay for a day.
+            plan.settings.push(("quarantine-keep", "4s".into()));
+        }
         habits.also_passing = &ALSO_PASSING;
         habits.heal_deadline = SETTLE_DEADLINE;
         habits.deeds = rng.random_range(8..=16);

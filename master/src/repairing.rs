@@ -282,7 +282,7 @@ pub fn facts(soft: &Soft, chunk: ChunkId, record: &ChunkRecord, now: Instant) ->
         .locations
         .holders(chunk)
         .map(|(server, replica)| {
-            let reported = soft.locations.number(server).is_some();
+            let reported = soft.locations.number(server).is_some() && !soft.servers.is_gone(server);
             (server, holder(server, quality(soft, server, chunk, &replica, record), reported))
         })
         .collect();

@@ -62,6 +62,8 @@ pub struct Server {
     /// Chunks given to it since the last beat and not sealed yet: it may not count them itself.
     pub placed_since_beat: u32,
     beats_behind: u32,
+    /// Its stream has ended, and nothing was heard of it since.
+    gone: bool,
 }
 
 impl Server {
@@ -236,6 +238,7 @@ impl Servers {
             active_reads,
             placed_since_beat,
             beats_behind,
+            gone: false,
         };
         self.servers.insert(server, fresh);
     }
@@ -257,6 +260,7 @@ impl Servers {
     ) -> Option<Ranges> {
         let known = self.servers.get_mut(&server).filter(|s| s.registration == beat.registration)?;
         self.detector.beat(server, now.0);
+        known.gone = false;
         known.disks.clone_from(&beat.disks);
         known.active_writes = beat.active_writes;
         known.active_reads = beat.active_reads;
@@ -284,6 +288,20 @@ impl Servers {
             known.beats_behind = 0;
         }
         Some(wanted)
+    }
+
+    /// The stream of a registration has ended.
+    pub fn stream_ended(&mut self, server: ServerId, registration: u64) {
+        if let Some(known) = self.servers.get_mut(&server).filter(|s| s.registration == registration) {
+            known.gone = true;
+        }
+    }
+
+    /// Its stream has ended and it has not come back: what it held may be another image when it does, long before its silence is
+    /// noticed (S7).
+    #[must_use]
+    pub fn is_gone(&self, server: ServerId) -> bool {
+        self.servers.get(&server).is_some_and(|known| known.gone)
     }
 
     /// A server stops on purpose.
@@ -525,6 +543,23 @@ mod tests {
         assert_eq!(servers.health(a, at(5000)), Health::Dead);
         servers.goodbye(a);
         assert_eq!(servers.health(ServerId::from_random(2), at(0)), Health::Dead);
+    }
+
+    #[test]
+    fn s7_a_server_whose_stream_ended_is_gone_until_it_is_heard_again() {
+        let (mut servers, a) = (Servers::default(), ServerId::from_random(1));
+        let at = |ms| Instant(Duration::from_millis(ms));
+        servers.register(a, registered(7), at(0));
+        servers.stream_ended(a, 6);
+        assert!(!servers.is_gone(a), "an earlier registration of it");
+        servers.stream_ended(a, 7);
+        assert_eq!((servers.is_gone(a), servers.health(a, at(1))), (true, Health::Alive), "before its silence shows");
+        let beat = v1::Beat { registration: 7, ..Default::default() };
+        servers.beat(a, &beat, Some((0, Sums::default())), at(2));
+        assert!(!servers.is_gone(a), "it goes on");
+        servers.stream_ended(a, 7);
+        servers.register(a, registered(8), at(3));
+        assert!(!servers.is_gone(a), "it came back");
     }
 
     #[test]

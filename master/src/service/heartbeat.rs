@@ -83,6 +83,7 @@ impl Link {
         }
         tracing::info!(server = %self.server, "heartbeat stream ended");
         self.leading.dispatch.detach(self.server, self.registration, &self.outbox);
+        self.leading.soft().servers.stream_ended(self.server, self.registration);
     }
 
     /// Whether the stream goes on.

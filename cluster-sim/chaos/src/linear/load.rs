@@ -208,10 +208,15 @@ impl Player<'_> {
             Call::Get { name } => {
                 let mut reader = client.open(&path(group, name)).await?;
                 let mut crc = crc32fast::Hasher::new();
-                while let Some(bytes) = reader.next_bytes().await? {
-                    crc.update(&bytes);
+                loop {
+                    match reader.next_bytes().await {
+                        Ok(Some(bytes)) => crc.update(&bytes),
+                        Ok(None) => return Ok(Outcome::Found(crc.finalize())),
+                        // The name was there; the file was replaced since, and its trash emptied: that says nothing of the name.
+                        Err(error) if error.code() == ErrorCode::NotFound => return Ok(Outcome::Unknown),
+                        Err(error) => return Err(error),
+                    }
                 }
-                Ok(Outcome::Found(crc.finalize()))
             }
         }
     }

@@ -33,7 +33,8 @@ pub struct Holder {
     pub wish: ServerWish,
     /// What the replica is worth.
     pub quality: Quality,
-    /// It stands in a full report that was made after the server adopted this leader's epoch (S7).
+    /// It stands in a full report that was made after the server adopted this leader's epoch, and the server's stream goes on
+    /// since (S7).
     pub reported: bool,
     /// It is to go elsewhere although its server stays (balancing).
     pub leaving: bool,

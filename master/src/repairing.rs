@@ -376,9 +376,14 @@ pub const READY_AFTER: Duration = quarry_types::limits::DEAD_AFTER.saturating_mu
 
 #[cfg(test)]
 mod tests {
-    use quarry_master_core::repair::{Need, queue::Work};
+    use quarry_master_core::{
+        command::Durability,
+        repair::{Need, queue::Work},
+    };
+    use quarry_types::{ClusterKey, Crc32, InodeId};
 
     use super::*;
+    use crate::servers::{Registered, Start};
 
     #[test]
     fn only_the_target_of_a_copy_says_how_far_it_is() {
@@ -396,5 +401,37 @@ mod tests {
         assert_eq!(done(&repairing), 0);
         repairing.copied_so_far(target, chunk, 40, now);
         assert_eq!(done(&repairing), 40);
+    }
+
+    #[test]
+    fn s7_a_replica_counts_for_a_drop_only_while_the_stream_of_its_server_goes_on() {
+        let (chunk, server, now) = (ChunkId(7), ServerId::from_random(1), Instant(Duration::from_secs(1)));
+        let mut soft = Soft::new(ClusterKey::new([7; 32]));
+        let from = Registered {
+            start: Start { counter: 1, id: 1 },
+            registration: 1,
+            address: "h:1".into(),
+            rack: "r".into(),
+            durability: Durability::Sealed,
+            disks: Vec::new(),
+        };
+        soft.servers.register(server, from, now);
+        let replica = Replica { state: ReplicaState::Sealed, length: 10, crc: Crc32(7) };
+        soft.locations.full_report(server, 1, [(chunk, replica)].into());
+        let record = ChunkRecord {
+            inode: InodeId(1),
+            offset: 0,
+            state: ChunkState::Sealed,
+            length: 10,
+            crc: Crc32(7),
+            limit: 10,
+            wanted: 1,
+            members: Vec::new(),
+            holders: Vec::new(),
+        };
+        let safe = |soft: &Soft| facts(soft, chunk, &record, now).holders.iter().any(Holder::is_safe);
+        assert!(safe(&soft));
+        soft.servers.stream_ended(server, 1);
+        assert!(!safe(&soft), "it is alive still, and what it held may be another image when it comes back");
     }
 }

@@ -425,14 +425,13 @@ impl Soft {
 
 #[cfg(test)]
 mod tests {
-    use quarry_master_core::{
-        command::Durability, placement::filter::Tally, query::ChunkRecord, repair::Need, rows::ChunkState,
-    };
-    use quarry_types::{ClusterKey, Crc32, InodeId, ReplicaState};
+    use quarry_master_core::{command::Durability, placement::filter::Tally, repair::Need};
+    use quarry_types::{ClusterKey, Crc32, ReplicaState};
 
     use super::*;
     use crate::{
         locations::Replica,
+        repairing::tests::sealed,
         servers::{Registered, Start},
     };
 
@@ -546,17 +545,7 @@ mod tests {
         soft.repairing.balancing.begin(chunk, Move { from, to, bytes: 10, since: now });
         soft.repairing.drop_sent(chunk, from);
         // The servers never registered, so that nothing else is to be done about the chunk: it wants none of them.
-        let record = ChunkRecord {
-            inode: InodeId(1),
-            offset: 0,
-            state: ChunkState::Sealed,
-            length: 10,
-            crc: Crc32(7),
-            limit: 10,
-            wanted: 0,
-            members: Vec::new(),
-            holders: Vec::new(),
-        };
+        let record = sealed(0);
         let _none = soft.look_at(chunk, Some(&record), 0, now);
         assert!(soft.repairing.balancing.get(chunk).is_some(), "its server counts the replica still");
         soft.repairing.drop_done(chunk, from, true);

@@ -375,15 +375,27 @@ impl Soft {
 pub const READY_AFTER: Duration = quarry_types::limits::DEAD_AFTER.saturating_mul(2);
 
 #[cfg(test)]
-mod tests {
-    use quarry_master_core::{
-        command::Durability,
-        repair::{Need, queue::Work},
-    };
+pub(crate) mod tests {
+    use quarry_master_core::repair::{Need, queue::Work};
     use quarry_types::{ClusterKey, Crc32, InodeId};
 
     use super::*;
-    use crate::servers::{Registered, Start};
+    use crate::servers::tests::registered;
+
+    /// A sealed chunk of ten bytes with CRC 7.
+    pub(crate) fn sealed(wanted: u32) -> ChunkRecord {
+        ChunkRecord {
+            inode: InodeId(1),
+            offset: 0,
+            state: ChunkState::Sealed,
+            length: 10,
+            crc: Crc32(7),
+            limit: 10,
+            wanted,
+            members: Vec::new(),
+            holders: Vec::new(),
+        }
+    }
 
     #[test]
     fn only_the_target_of_a_copy_says_how_far_it_is() {
@@ -407,28 +419,10 @@ mod tests {
     fn s7_a_replica_counts_for_a_drop_only_while_the_stream_of_its_server_goes_on() {
         let (chunk, server, now) = (ChunkId(7), ServerId::from_random(1), Instant(Duration::from_secs(1)));
         let mut soft = Soft::new(ClusterKey::new([7; 32]));
-        let from = Registered {
-            start: Start { counter: 1, id: 1 },
-            registration: 1,
-            address: "h:1".into(),
-            rack: "r".into(),
-            durability: Durability::Sealed,
-            disks: Vec::new(),
-        };
-        soft.servers.register(server, from, now);
+        soft.servers.register(server, registered(1), now);
         let replica = Replica { state: ReplicaState::Sealed, length: 10, crc: Crc32(7) };
         soft.locations.full_report(server, 1, [(chunk, replica)].into());
-        let record = ChunkRecord {
-            inode: InodeId(1),
-            offset: 0,
-            state: ChunkState::Sealed,
-            length: 10,
-            crc: Crc32(7),
-            limit: 10,
-            wanted: 1,
-            members: Vec::new(),
-            holders: Vec::new(),
-        };
+        let record = sealed(1);
         let safe = |soft: &Soft| facts(soft, chunk, &record, now).holders.iter().any(Holder::is_safe);
         assert!(safe(&soft));
         soft.servers.stream_ended(server, 1);

@@ -483,7 +483,7 @@ fn room(disks: &[v1::DiskInfo]) -> Room {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use quarry_types::ChunkId;
 
     use super::*;
@@ -498,7 +498,8 @@ mod tests {
         }
     }
 
-    fn registered(registration: u64) -> Registered {
+    /// A registration of a server with a disk of 100 GiB, half of it free.
+    pub(crate) fn registered(registration: u64) -> Registered {
         Registered {
             registration,
             address: "h:1".into(),

@@ -5,6 +5,7 @@ use std::{
     ops::{Range, RangeInclusive},
 };
 
+use quarry_master_core::settings::DEFAULT_REPLICAS;
 use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
 
 use toml::Spanned;
@@ -20,9 +21,6 @@ const YEARS_MAX: u64 = 100;
 
 /// So many times slower may a server be.
 const SLOW: RangeInclusive<u32> = 2..=1000;
-
-/// The setting that `data.replicas` stands for.
-const REPLICAS: &str = "default-replicas";
 
 /// A place for what is wrong: its key, and where it is if the file knows.
 pub(super) struct Checker<'a> {
@@ -68,7 +66,7 @@ impl Scenario {
         self.check_load(&checker)?;
         for (setting, value) in &self.settings {
             let what = || "what is wanted of the chunks stands with the data".into();
-            let there = setting == REPLICAS;
+            let there = setting == DEFAULT_REPLICAS.name;
             checker.at(!there, Some(value.span()), &format!("settings.{setting}"), &what, "use data.replicas")?;
             let result = self.read.change(setting, &value.get_ref().0);
             let key = format!("settings.{setting}");

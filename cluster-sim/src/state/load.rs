@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quarry_master_core::command::{ServerWish, Settings};
+use quarry_master_core::{
+    command::{ServerWish, Settings},
+    settings::DEFAULT_REPLICAS,
+};
 use quarry_types::limits::{CHUNK_BYTES, REPLICAS_MAX};
 use serde::Deserialize;
 
@@ -67,9 +70,6 @@ pub enum StateError {
         known: String,
     },
 }
-
-/// The setting of new files, which what is there does not follow.
-const DEFAULT_REPLICAS: &str = "default-replicas";
 
 /// What every version has.
 #[derive(Deserialize)]
@@ -215,8 +215,9 @@ impl State {
         if let Some(wanted) = question.replicas {
             return self.with_replicas(wanted)?.world(Question { replicas: None, ..question });
         }
-        if question.settings.iter().any(|(name, _)| name == DEFAULT_REPLICAS) {
-            return Err(format!("--set {DEFAULT_REPLICAS} changes no chunk that is there; use --replicas"));
+        if question.settings.iter().any(|(name, _)| name == DEFAULT_REPLICAS.name) {
+            // It is that of new files, which what is there does not follow.
+            return Err(format!("--set {} changes no chunk that is there; use --replicas", DEFAULT_REPLICAS.name));
         }
         let settings = self.settings_with(&question.settings)?;
         // The simulator numbers servers in the order of their ids.

@@ -124,7 +124,8 @@ const fn replicas(name: &'static str, default: u32, about: &'static str) -> Defi
 /// The settings that have a field of their own: [`Settings::default_replicas`], [`Settings::min_replicas`] and
 /// [`Settings::reader_grace_ms`].
 const FIELDS: &[Definition] = &[DEFAULT_REPLICAS, MIN_REPLICAS, READER_GRACE_TIME];
-const DEFAULT_REPLICAS: Definition = replicas(
+/// Wanted replicas of new files.
+pub const DEFAULT_REPLICAS: Definition = replicas(
     "default-replicas",
     REPLICAS_DEFAULT,
     "copies of a file when neither its `put` nor a directory above it says",

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quarry_client::{Client, CreateOptions, FileReader};
+use quarry_client::{Client, CreateOptions};
+use quarry_types::limits::{BLOCK_BYTES, CHUNK_BYTES};
 
 use super::{Setting, result::Measured, source::Source};
 use crate::error::{CliError, Outcome};
@@ -48,9 +49,15 @@ pub async fn is_local(setting: &Setting<'_>, path: &str) -> Outcome<bool> {
     const TRIES_WITHOUT: u32 = 30;
     const AGAIN: Duration = Duration::from_millis(100);
     for tried in 1..=TRIES {
-        let reader = read(&setting.client, path).await?;
-        let (local, length) = (reader.stats().local_bytes, reader.length());
-        if local >= length || (local == 0 && tried >= TRIES_WITHOUT) {
+        let reader = setting.client.open(path).await?;
+        let (mut offset, mut asked) = (0, 0);
+        while offset < reader.length() {
+            // A block of each chunk tells.
+            asked += reader.read_range(offset, BLOCK_BYTES as usize).await?.len() as u64;
+            offset += CHUNK_BYTES;
+        }
+        let local = reader.stats().local_bytes;
+        if local >= asked || (local == 0 && tried >= TRIES_WITHOUT) {
             return Ok(local > 0);
         }
         setting.context.world.clock.sleep(AGAIN).await;
@@ -67,11 +74,6 @@ pub async fn put(client: &Client, source: &Source, path: &str, length: u64) -> O
 
 /// Gets one file, verified as every read is, and throws the bytes away; returns its length.
 pub async fn get(client: &Client, path: &str) -> Outcome<u64> {
-    Ok(read(client, path).await?.length())
-}
-
-/// Reads one file to its end.
-async fn read(client: &Client, path: &str) -> Outcome<FileReader> {
     let mut reader = client.open(path).await?;
     let mut bytes = 0;
     while let Some(piece) = reader.next_bytes().await? {
@@ -80,5 +82,5 @@ async fn read(client: &Client, path: &str) -> Outcome<FileReader> {
     if bytes != reader.length() {
         return Err(CliError::local(format!("{path} has {} bytes, and {bytes} came", reader.length())));
     }
-    Ok(reader)
+    Ok(bytes)
 }

@@ -10,7 +10,12 @@ mod spawned;
 
 use std::path::Path;
 
-use crate::{bed::Durability, book::Book, error::Outcome, measured::Measured};
+use crate::{
+    bed::{Durability, fresh},
+    book::Book,
+    error::Outcome,
+    measured::Measured,
+};
 use load::{Files, Load};
 
 /// Large files at once.
@@ -65,22 +70,27 @@ pub trait Peer {
     }
 }
 
-/// Starts every peer that is installed.
+/// Starts every peer that is installed, to write with this durability.
 ///
 /// # Errors
 /// Never for one that is missing or does not start: that is a note in the book.
-pub fn all(work: &Path, book: &mut Book) -> Outcome<Vec<Box<dyn Peer>>> {
+pub fn all(work: &Path, durability: Durability, book: &mut Book) -> Outcome<Vec<Box<dyn Peer>>> {
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
-    match moosefs::MooseFs::start(&work.join("moosefs")) {
+    let seen = |version: String, book: &mut Book| {
+        if !book.machine.peers.contains(&version) {
+            book.machine.peers.push(version);
+        }
+    };
+    match moosefs::MooseFs::start(&fresh(work, "moosefs")?, durability) {
         Ok(peer) => {
-            book.machine.peers.push(peer.version());
+            seen(peer.version(), book);
             peers.push(Box::new(peer));
         }
         Err(why) => book.note(format!("SKIPPED: MooseFS; {why}")),
     }
-    match seaweedfs::SeaweedFs::start(&work.join("seaweedfs")) {
+    match seaweedfs::SeaweedFs::start(&fresh(work, "seaweedfs")?) {
         Ok(peer) => {
-            book.machine.peers.push(peer.version());
+            seen(peer.version(), book);
             peers.push(Box::new(peer));
         }
         Err(why) => book.note(format!("SKIPPED: SeaweedFS; {why}")),

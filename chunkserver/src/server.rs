@@ -11,6 +11,7 @@ use std::{
 };
 
 use quarry_chunkserver_core::{Durability, scrub::Pace};
+use quarry_client::idle::IdleConns;
 use quarry_env::{World, clock::timeout, local::BoxLocalListener};
 use quarry_http::Http;
 use quarry_proto::WireError;
@@ -94,6 +95,8 @@ pub(crate) struct Context {
     pub(crate) local_socket: Option<String>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) streams: Arc<Streams>,
+    /// Connections to the next members of pipelines that have ended.
+    pub(crate) members: IdleConns,
     pub(crate) reads: Semaphore,
     /// Taken before one of `reads` by who reads to copy: clients always find some of these.
     pub(crate) copy_reads: Semaphore,
@@ -226,6 +229,7 @@ impl Chunkserver {
             local_socket,
             buffers: Buffers::new(SHARED_BUFFERS),
             streams: Arc::default(),
+            members: IdleConns::default(),
             reads: Semaphore::new(READS_MAX),
             copy_reads: Semaphore::new(COPY_READS_MAX),
             copies: Copies::default(),

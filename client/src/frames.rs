@@ -10,14 +10,18 @@ use std::{
 };
 
 use bytes::BytesMut;
-use quarry_env::{World, clock::timeout, net::BoxStream};
+use quarry_env::{
+    World,
+    clock::timeout,
+    net::{self, BoxStream, ReadEnd, WriteEnd},
+};
 use quarry_proto::{
     PROTOCOL_VERSION, WireError, convert,
     frame::{self, Frame, FrameError, HEADER_BYTES, Header},
     v1,
 };
 use quarry_types::{ClusterId, ErrorCode, ServerId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// A connection is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,9 @@ impl From<ConnError> for WireError {
 
 /// Read at once, in bytes: a header and its meta, mostly. Longer reads go straight to where the bytes are wanted.
 const READ_AHEAD_BYTES: usize = 4096;
+
+/// Of a long payload, whoever waits for it is woken for so many bytes at once: each time costs as much as copying some ten thousand.
+const WAKE_AT_BYTES: usize = 256 << 10;
 
 /// Reads frames.
 pub struct FrameReader<R> {
@@ -278,9 +285,36 @@ fn io_error(peer: &str, source: io::Error) -> ConnError {
 }
 
 /// The reading half of a connection.
-pub type ConnReader = FrameReader<ReadHalf<BoxStream>>;
+pub type ConnReader = FrameReader<ReadEnd>;
 /// The writing half of a connection.
-pub type ConnWriter = FrameWriter<WriteHalf<BoxStream>>;
+pub type ConnWriter = FrameWriter<WriteEnd>;
+
+impl ConnReader {
+    /// Reads what is there of a long payload, at least one byte, to the beginning of `part`; how many bytes. Whoever waits is woken
+    /// for many bytes at once, as far as `part` has room for them. Not cancel-safe.
+    ///
+    /// # Errors
+    /// As [`FrameReader::payload`].
+    pub async fn some_payload(&mut self, part: &mut [u8]) -> Result<usize, ConnError> {
+        let left = part.len().min(self.payload_left as usize);
+        let part = part.get_mut(..left).unwrap_or_default();
+        if part.is_empty() {
+            return Err(self.io(io::Error::new(io::ErrorKind::InvalidInput, "read past a frame's payload")));
+        }
+        // What is buffered here will not come any more.
+        let to_come = left.saturating_sub(self.from.buffer().len()).clamp(1, WAKE_AT_BYTES);
+        self.from.get_ref().wake_at(to_come);
+        let read = self.from.read(part).await.map_err(|e| self.io(e))?;
+        if read == 0 {
+            return Err(self.io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.payload_left -= read as u32;
+        if self.payload_left == 0 {
+            self.from.get_ref().wake_at(1);
+        }
+        Ok(read)
+    }
+}
 
 /// A connection that has shaken hands.
 pub struct Conn {
@@ -294,7 +328,7 @@ pub struct Conn {
 
 impl Conn {
     fn new(stream: BoxStream, peer: &str) -> Self {
-        let (from, to) = tokio::io::split(stream);
+        let (from, to) = net::split(stream);
         Conn { reader: FrameReader::new(from, peer), writer: FrameWriter::new(to, peer), local_socket: None }
     }
 }

@@ -17,6 +17,7 @@
 //! | `local` | chunks of servers on the same machine, read from their files |
 //! | [`channel`], [`leader`] | gRPC connections to masters; who leads when the one that led is silent |
 //! | [`frames`] | the data port's frames on a byte stream |
+//! | [`idle`] | connections that are used again |
 //! | [`reused`] | memory that is written over again and again |
 //!
 //! This crate must not know how servers store or decide anything; it knows what `quarry-proto` says.
@@ -34,6 +35,7 @@ mod config;
 mod error;
 pub mod frames;
 mod hedge;
+pub mod idle;
 mod info;
 pub mod leader;
 mod local;

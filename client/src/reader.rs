@@ -6,7 +6,7 @@
 //! | `conversation`, `from_file` | one read from one replica, each block verified; the same without its server |
 //! | `range` | a range of a chunk: failover, hedging, the whole chunk's CRC |
 //! | `whole`, `failures` | the verdicts, pure |
-//! | `ahead` | fetching the next chunks while the present one is used |
+//! | `ahead` | fetching the next ranges while the present one is used |
 
 mod ahead;
 mod conversation;
@@ -66,7 +66,7 @@ struct Counters {
 /// all of it against the CRC in the master's metadata before its last bytes are. When a replica fails, stalls or is wrong,
 /// reading goes on with another from the same place.
 ///
-/// Reading in order ([`AsyncRead`], [`FileReader::next_bytes`]) fetches up to 32 MiB ahead, from two chunks at once;
+/// Reading in order ([`AsyncRead`], [`FileReader::next_bytes`]) fetches up to 16 MiB ahead, two ranges at once;
 /// [`FileReader::read_range`] and [`FileReader::read_at`] fetch exactly what they are asked for and can be called
 /// concurrently.
 ///

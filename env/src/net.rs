@@ -1,8 +1,15 @@
 //! Byte streams between machines.
 
-use std::{io, net::SocketAddr, path::Path, pin::Pin};
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::local::{BoxLocalListener, BoxLocalStream};
 
@@ -16,10 +23,72 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     fn same_machine(&self) -> bool {
         false
     }
+
+    /// Says that whoever waits to read need not be woken before so many bytes are there, or the stream has ended. At least one; until
+    /// it is said, and where it is not heeded, it is one.
+    fn wake_reader_at(&self, bytes: usize) {
+        let _every_byte_wakes = bytes;
+    }
 }
 
 /// A boxed [`Stream`].
 pub type BoxStream = Box<dyn Stream>;
+
+/// The reading half of a stream.
+pub struct ReadEnd(Arc<Mutex<BoxStream>>);
+
+/// The writing half of a stream. What the other half is told of it ends only with both.
+pub struct WriteEnd(Arc<Mutex<BoxStream>>);
+
+/// Halves that can be used by two tasks. Each call holds the stream for as long as one system call takes.
+#[must_use]
+pub fn split(stream: BoxStream) -> (ReadEnd, WriteEnd) {
+    let shared = Arc::new(Mutex::new(stream));
+    (ReadEnd(Arc::clone(&shared)), WriteEnd(shared))
+}
+
+fn lock(shared: &Mutex<BoxStream>) -> MutexGuard<'_, BoxStream> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ReadEnd {
+    /// As [`Stream::wake_reader_at`].
+    pub fn wake_at(&self, bytes: usize) {
+        lock(&self.0).wake_reader_at(bytes);
+    }
+}
+
+impl AsyncRead for ReadEnd {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for WriteEnd {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *lock(&self.0)).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *lock(&self.0)).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        lock(&self.0).is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_shutdown(cx)
+    }
+}
 
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

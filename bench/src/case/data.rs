@@ -32,11 +32,11 @@ impl Field<'_> {
 
 /// Measures all of it.
 pub fn run(suite: &mut Suite) -> Outcome {
-    let peers = if suite.plan.peers { peer::all(&suite.places.work, &mut suite.book)? } else { Vec::new() };
     for durability in [Durability::Sealed, Durability::Buffered] {
+        let beside = suite.plan.peers;
+        let peers = if beside { peer::all(&suite.places.work, durability, &mut suite.book)? } else { Vec::new() };
         on(suite, durability, "disk", &peers)?;
     }
-    drop(peers);
     on(suite, Durability::Buffered, "tmpfs", &[])
 }
 

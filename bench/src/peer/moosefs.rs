@@ -22,6 +22,10 @@ use crate::{
 
 /// Chunkservers, and copies.
 const SERVERS: usize = 3;
+/// How its master saves changes (`CHANGELOG_SAVE_MODE`): behind its answers, which is the default,
+const SAVE_IN_BACKGROUND: u8 = 0;
+/// or with a sync before each.
+const SAVE_SYNCED: u8 = 2;
 
 /// A running one. Its parts end in this order: the mount first.
 pub struct MooseFs {
@@ -40,11 +44,12 @@ impl Drop for Mount {
 }
 
 impl MooseFs {
-    /// Starts it with everything below `dir`.
+    /// Starts it with everything below `dir`. For [`Durability::Sealed`] it syncs what it can be told to: chunks before they are
+    /// closed, and each change of metadata.
     ///
     /// # Errors
     /// When it is not installed or does not come up.
-    pub fn start(dir: &Path) -> Outcome<Self> {
+    pub fn start(dir: &Path, durability: Durability) -> Outcome<Self> {
         let [clients, servers, masters, first, second, third] = ports::free(6, 0)?[..] else {
             return Err(Failed::new("starting MooseFS", "no ports"));
         };
@@ -53,9 +58,9 @@ impl MooseFs {
         for name in ["master", "mount"] {
             fs::create_dir_all(dir.join(name)).during("starting MooseFS")?;
         }
-        let mut processes = vec![master(dir, own, [clients, servers, masters])?];
+        let mut processes = vec![master(dir, own, [clients, servers, masters], durability)?];
         for (number, port) in [first, second, third].into_iter().enumerate() {
-            processes.push(chunkserver(dir, own, number, port, servers)?);
+            processes.push(chunkserver(dir, own, number, [port, servers], durability)?);
         }
         let (host, port) = (own.to_string(), clients.to_string());
         let args = ["-f", "-H", &host, "-P", &port, "-o"];
@@ -106,7 +111,7 @@ fn own_address() -> Outcome<IpAddr> {
     if address.is_loopback() { Err(Failed::new(doing, "there is only a loopback address")) } else { Ok(address) }
 }
 
-fn master(dir: &Path, own: IpAddr, [clients, servers, masters]: [u16; 3]) -> Outcome<Spawned> {
+fn master(dir: &Path, own: IpAddr, [clients, servers, masters]: [u16; 3], durability: Durability) -> Outcome<Spawned> {
     let home = dir.join("master");
     let (exports, config) = (dir.join("exports.cfg"), dir.join("master.cfg"));
     fs::write(&exports, "* / rw,alldirs,admin,maproot=0:0\n").during("configuring MooseFS")?;
@@ -115,9 +120,11 @@ fn master(dir: &Path, own: IpAddr, [clients, servers, masters]: [u16; 3]) -> Out
     let lines = format!(
         "WORKING_USER = root\nWORKING_GROUP = root\nDATA_PATH = {}\nEXPORTS_FILENAME = {}\nMATOCL_LISTEN_HOST = {own}\n\
          MATOCL_LISTEN_PORT = {clients}\nMATOCS_LISTEN_HOST = {own}\nMATOCS_LISTEN_PORT = {servers}\n\
-         MATOML_LISTEN_HOST = {own}\nMATOML_LISTEN_PORT = {masters}\nLOCK_MEMORY = 0\n",
+         MATOML_LISTEN_HOST = {own}\nMATOML_LISTEN_PORT = {masters}\nLOCK_MEMORY = 0\n\
+         CHANGELOG_SAVE_MODE = {}\n",
         text(&home)?,
         text(&exports)?,
+        if durability == Durability::Sealed { SAVE_SYNCED } else { SAVE_IN_BACKGROUND },
     );
     fs::write(&config, lines).during("configuring MooseFS")?;
     let mut started = Spawned::start("mfsmaster", &["-f", "-c", text(&config)?, "start"], &dir.join("master.log"))?;
@@ -125,7 +132,13 @@ fn master(dir: &Path, own: IpAddr, [clients, servers, masters]: [u16; 3]) -> Out
     Ok(started)
 }
 
-fn chunkserver(dir: &Path, own: IpAddr, number: usize, port: u16, master: u16) -> Outcome<Spawned> {
+fn chunkserver(
+    dir: &Path,
+    own: IpAddr,
+    number: usize,
+    [port, master]: [u16; 2],
+    durability: Durability,
+) -> Outcome<Spawned> {
     let home = dir.join(format!("chunkserver-{number}"));
     let (config, disks) = (home.join("chunkserver.cfg"), home.join("disks.cfg"));
     let data = home.join("data");
@@ -134,9 +147,10 @@ fn chunkserver(dir: &Path, own: IpAddr, number: usize, port: u16, master: u16) -
     let lines = format!(
         "WORKING_USER = root\nWORKING_GROUP = root\nDATA_PATH = {}\nHDD_CONF_FILENAME = {}\nMASTER_HOST = {own}\n\
          MASTER_PORT = {master}\nCSSERV_LISTEN_HOST = {own}\nCSSERV_LISTEN_PORT = {port}\nLOCK_MEMORY = 0\n\
-         HDD_LEAVE_SPACE_DEFAULT = 256MiB\n",
+         HDD_LEAVE_SPACE_DEFAULT = 256MiB\nHDD_FSYNC_BEFORE_CLOSE = {}\n",
         text(&home)?,
         text(&disks)?,
+        u8::from(durability == Durability::Sealed),
     );
     fs::write(&config, lines).during("configuring MooseFS")?;
     let mut started = Spawned::start("mfschunkserver", &["-f", "-c", text(&config)?, "start"], &home.join("log"))?;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use quarry_client::frames::{self, Conn, ConnError, ConnReader, ConnWriter};
-use quarry_env::{World, clock::timeout};
+use quarry_env::{
+    World,
+    clock::{Elapsed, timeout},
+};
 use quarry_proto::{WireError, frame::Frame, v1};
 use quarry_types::{ErrorCode, ServerId, limits::CONNECT_DEADLINE};
 
@@ -12,6 +15,7 @@ use super::{
     limits::{MEMBER_DEADLINE, MEMBER_DEADLINE_STEP, OPEN_DEADLINE},
     streams::WriteState,
 };
+use crate::server::Context;
 
 /// How often it is looked whether the next member is late.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -56,36 +60,79 @@ pub(super) struct NextReader {
 ///
 /// # Errors
 /// [`ErrorCode::PipelineBroken`] or the code of the member that refused, with its id.
-pub(super) async fn open(world: &World, permitted: &Permitted) -> Result<Option<(NextWriter, NextReader)>, WireError> {
+pub(super) async fn open(
+    context: &Context,
+    permitted: &Permitted,
+) -> Result<Option<(NextWriter, NextReader)>, WireError> {
     let Some((server, address)) = permitted.next.clone() else {
         return Ok(None);
     };
+    let world = &context.world;
     let deadline = MEMBER_DEADLINE + MEMBER_DEADLINE_STEP * permitted.behind.saturating_sub(1);
     let peer = Peer { world: world.clone(), server, address, deadline };
-    let conn = frames::connect(world, &peer.address, permitted.cluster, server, CONNECT_DEADLINE).await;
-    // Who refuses the handshake is not the member that the grant means: the place in the pipeline is what broke.
-    let mut conn = conn.map_err(|e| peer.broken(&e.to_string()))?;
+    let idle = context.members.take(world.clock.now(), server, &peer.address);
+    let conn = match idle {
+        None => None,
+        Some(mut conn) => match ask_to_open(&peer, permitted, &mut conn).await {
+            Ok(()) => Some(conn),
+            // It was closed while it was idle, so nothing has begun on it.
+            Err(NotOpen::Conn(ConnError::Io { .. })) => None,
+            Err(error) => return Err(error.of(&peer)),
+        },
+    };
+    let conn = match conn {
+        Some(conn) => conn,
+        None => {
+            let conn = frames::connect(world, &peer.address, permitted.cluster, server, CONNECT_DEADLINE).await;
+            // Who refuses the handshake is not the member that the grant means: the place in the pipeline is what broke.
+            let mut conn = conn.map_err(|e| peer.broken(&e.to_string()))?;
+            ask_to_open(&peer, permitted, &mut conn).await.map_err(|e| e.of(&peer))?;
+            conn
+        }
+    };
+    let Conn { reader, writer, .. } = conn;
+    Ok(Some((NextWriter { peer: peer.clone(), writer }, NextReader { peer, reader })))
+}
+
+/// Why the next member did not open the chunk.
+enum NotOpen {
+    Conn(ConnError),
+    Late(Elapsed),
+}
+
+impl NotOpen {
+    fn of(self, peer: &Peer) -> WireError {
+        match self {
+            NotOpen::Conn(error) => peer.error(error),
+            NotOpen::Late(late) => peer.broken(&format!("opening the chunk: {late}")),
+        }
+    }
+}
+
+async fn ask_to_open(peer: &Peer, permitted: &Permitted, conn: &mut Conn) -> Result<(), NotOpen> {
     let open = v1::OpenWrite {
         grant: Some(permitted.grant.clone()),
         position: permitted.position + 1,
         request_id: permitted.request_id.clone(),
     };
-    let limit = OPEN_DEADLINE * permitted.behind;
-    match timeout(&*world.clock, limit, ask_to_open(&mut conn, open)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(e)) => return Err(peer.error(e)),
-        Err(late) => return Err(peer.broken(&format!("opening the chunk: {late}"))),
+    let asking = async {
+        conn.writer.send(open).await?;
+        match conn.reader.expect().await? {
+            (Frame::OpenWriteReply(_), _) => Ok(()),
+            (other, _) => Err(conn.reader.unexpected(&other, "OpenWriteReply")),
+        }
+    };
+    match timeout(&*peer.world.clock, OPEN_DEADLINE * permitted.behind, asking).await {
+        Ok(opened) => opened.map_err(NotOpen::Conn),
+        Err(late) => Err(NotOpen::Late(late)),
     }
-    let Conn { reader, writer, .. } = conn;
-    Ok(Some((NextWriter { peer: peer.clone(), writer }, NextReader { peer, reader })))
 }
 
-async fn ask_to_open(conn: &mut Conn, open: v1::OpenWrite) -> Result<(), ConnError> {
-    conn.writer.send(open).await?;
-    match conn.reader.expect().await? {
-        (Frame::OpenWriteReply(_), _) => Ok(()),
-        (other, _) => Err(conn.reader.unexpected(&other, "OpenWriteReply")),
-    }
+/// Keeps the connection for the next chunk that goes to the same member. For a conversation that has ended, with the seal.
+pub(super) fn keep(context: &Context, writer: NextWriter, reader: NextReader) {
+    let (NextWriter { peer, writer }, NextReader { reader, .. }) = (writer, reader);
+    let conn = Conn { reader, writer, local_socket: None };
+    context.members.put(context.world.clock.now(), peer.server, peer.address, conn);
 }
 
 impl NextWriter {
@@ -121,11 +168,10 @@ async fn timed(peer: &Peer, sending: impl Future<Output = Result<(), ConnError>>
     }
 }
 
-/// Takes what the next member says into the progress, until it has sealed or the write has failed.
-pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) {
-    let Some(NextReader { peer, mut reader }) = next else {
-        return;
-    };
+/// Takes what the next member says into the progress, until it has sealed, which gives the connection back, or the write has
+/// failed.
+pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) -> Option<NextReader> {
+    let NextReader { peer, mut reader } = next?;
     loop {
         let heard = state.unless_failed(async {
             let frame = reader.expect();
@@ -140,9 +186,12 @@ pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) {
         });
         let frame = match heard.await {
             Ok(Ok((frame, _))) => frame,
-            Ok(Err(e)) => return state.fail(e),
+            Ok(Err(e)) => {
+                state.fail(e);
+                return None;
+            }
             // The write has failed already.
-            Err(_) => return,
+            Err(_) => return None,
         };
         let now = peer.world.clock.now();
         let sealed = matches!(frame, Frame::SealReply(_));
@@ -154,10 +203,11 @@ pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) {
             _ => false,
         });
         if !fits {
-            return state.fail(peer.broken(&format!("it sent a {name} that does not belong there")));
+            state.fail(peer.broken(&format!("it sent a {name} that does not belong there")));
+            return None;
         }
         if sealed {
-            return;
+            return Some(NextReader { peer, reader });
         }
     }
 }

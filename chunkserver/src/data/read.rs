@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use quarry_client::frames::ConnWriter;
+use quarry_env::Instant;
 use quarry_proto::{WireError, v1};
 use quarry_types::{
     ChunkId, Crc32, ErrorCode,
@@ -13,8 +14,11 @@ use tracing::{debug, info};
 use super::listen::{clean_request_id, send, tell};
 use crate::{
     server::Context,
-    store::{ReplicaReader, Salvager, StoreError},
+    store::{AtHand, ReplicaReader, Salvager, StoreError},
 };
+
+/// What is in memory is sent in parts of so many bytes.
+const PART_BYTES: u64 = 4 * BLOCK_BYTES;
 
 /// Serves one read. `false` when the connection is of no further use.
 pub(super) async fn serve(context: &Context, writer: &mut ConnWriter, read: v1::Read) -> bool {
@@ -83,6 +87,12 @@ async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> 
     if read.bytes == 0 {
         at = end;
     }
+    while let Some(sent) = pass_on(context, writer, read, &reader, at, end).await? {
+        at += sent;
+        if at >= end {
+            return Ok(());
+        }
+    }
     let mut next = if at < end { Some(piece(context, read, &reader, at, end).await?) } else { None };
     while let Some((data, block_crcs)) = next.take() {
         if data.is_empty() {
@@ -108,6 +118,69 @@ async fn answer(context: &Context, writer: &mut ConnWriter, read: &v1::Read) -> 
     finish(context, writer, readable).await
 }
 
+/// Sends the next packet part by part, if its beginning is in memory; how many bytes. What was copied just now is still in the
+/// processor's cache when it is sent, which for a whole packet it is not.
+///
+/// A part that cannot be read ends the connection: the caller has been told how long the packet is. What is wrong has been
+/// noted by then, and whoever asks again is told.
+async fn pass_on(
+    context: &Context,
+    writer: &mut ConnWriter,
+    read: &v1::Read,
+    reader: &ReplicaReader,
+    at: u64,
+    end: u64,
+) -> Result<Option<u64>, Stopped> {
+    // A copy is compared before it is sent.
+    if read.copy || at >= end {
+        return Ok(None);
+    }
+    let (clock, began) = (&*context.world.clock, context.world.clock.now());
+    let Some(AtHand { bytes, block_crcs, first }) = reader.at_hand(at, packet_bytes(at, end), PART_BYTES)? else {
+        return Ok(None);
+    };
+    let mut reading = clock.now().since(began);
+    let meta = v1::ReadData { offset: at, block_crcs: block_crcs.into_iter().map(|crc| crc.0).collect() };
+    let packet_end = at + bytes;
+    let last = (packet_end >= end).then(|| v1::ReadEnd { readable: reader.readable() });
+    let mut part = first;
+    let mut sent_to = at;
+    super::listen::timed(context, writer.begin(meta, u32::try_from(bytes).unwrap_or(u32::MAX)))
+        .await
+        .map_err(Stopped::Gone)?;
+    loop {
+        sent_to += part.len() as u64;
+        let sending = async {
+            match last.clone().filter(|_| sent_to >= packet_end) {
+                Some(last) => writer.payload_and_send(&part, last).await,
+                None => writer.payload(&part).await,
+            }
+        };
+        super::listen::timed(context, sending).await.map_err(Stopped::Gone)?;
+        drop(part);
+        if sent_to >= packet_end {
+            break;
+        }
+        let began = clock.now();
+        let next = reader.read(sent_to, (packet_end - sent_to).next_multiple_of(BLOCK_BYTES).min(PART_BYTES)).await;
+        (part, _) = next.map_err(|error| Stopped::Gone(error.into()))?;
+        if part.is_empty() {
+            let message = format!("chunk {}: it ended while it was read", ChunkId(read.chunk));
+            return Err(Stopped::Gone(WireError::new(ErrorCode::Unavailable, message)));
+        }
+        reading += clock.now().since(began);
+    }
+    super::listen::timed(context, writer.flush()).await.map_err(Stopped::Gone)?;
+    let now = clock.now();
+    context.traffic.served(&context.traffic.reads, bytes, Instant(now.0.saturating_sub(reading)), now);
+    Ok(Some(bytes))
+}
+
+/// Bytes of the next packet: whole blocks.
+fn packet_bytes(at: u64, end: u64) -> u64 {
+    (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES)
+}
+
 /// The replica, if it is in quarantine; whole ones are read as always.
 async fn salvager(context: &Context, read: &v1::Read) -> Result<Option<Salvager>, StoreError> {
     match context.store.salvager(ChunkId(read.chunk), read.length).await {
@@ -127,7 +200,7 @@ async fn salvage(
     let end = read.offset.saturating_add(read.bytes).min(salvager.readable());
     let mut at = read.offset - read.offset % BLOCK_BYTES;
     while at < end {
-        let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
+        let wanted = packet_bytes(at, end);
         for (offset, data, slots) in salvager.read(at, wanted).await? {
             send_data(context, writer, offset, &data, slots, None).await.map_err(Stopped::Gone)?;
         }
@@ -154,7 +227,7 @@ async fn piece(
     at: u64,
     end: u64,
 ) -> Result<(bytes::Bytes, Vec<Crc32>), StoreError> {
-    let wanted = (end - at).next_multiple_of(BLOCK_BYTES).min(PACKET_BYTES);
+    let wanted = packet_bytes(at, end);
     let (began, traffic) = (context.world.clock.now(), &context.traffic);
     let (data, crcs) = reader.read(at, wanted).await?;
     if read.copy {

@@ -62,7 +62,7 @@ async fn begin(context: &Context, open: v1::OpenWrite) -> Result<Begun, WireErro
     let state = WriteState::new(permitted.next.is_none());
     let entered = context.streams.enter(permitted.chunk, &state).map_err(own)?;
     let here = async { context.store.create(permitted.chunk, permitted.limit_bytes).await.map_err(|e| own(e.into())) };
-    let (replica, next) = futures::join!(here, forward::open(&context.world, &permitted));
+    let (replica, next) = futures::join!(here, forward::open(context, &permitted));
     // What fails here is told before what fails behind: it is nearer to the cause.
     let (replica, next) = (replica?, next?);
     debug!(chunk = %permitted.chunk, request_id = permitted.request_id, position = permitted.position, "write begins");
@@ -94,18 +94,21 @@ async fn carry_out(context: &Context, conn: &mut Conn, begun: Begun) -> Result<(
     };
     let reply = reply(context, &state, writer, &replica, permitted.position == 0);
     tokio::pin!(work, reply);
-    let mut worked = false;
+    let mut worked = None;
     let outcome = loop {
         tokio::select! {
             biased;
             outcome = &mut reply => break outcome,
-            _ = &mut work, if !worked => worked = true,
+            done = &mut work, if worked.is_none() => worked = Some(done),
         }
     };
-    if outcome.is_err() && !worked {
-        // Closing with bytes unread would reset the connection and could take the failure from the caller, so what
-        // it has under way is received and dropped.
-        let _cut = timeout(&*context.world.clock, LINGER, work).await;
+    if worked.is_none() {
+        // After a failure, closing with bytes unread would reset the connection and could take the failure from the caller, so
+        // what it has under way is received and dropped. After the seal there is nothing left to wait for.
+        worked = timeout(&*context.world.clock, LINGER, work).await.ok();
+    }
+    if let (Ok(()), Some((Some(writer), (), Some(reader)))) = (&outcome, worked) {
+        forward::keep(context, writer, reader);
     }
     outcome
 }
@@ -166,17 +169,18 @@ struct Receive<'a> {
 }
 
 impl Receive<'_> {
-    /// Receives until the seal or the end of the connection; after a failure it only takes what comes.
-    async fn run(mut self, reader: &mut ConnReader) {
+    /// Receives until the seal, which gives back what sends to the next member, or the end of the connection; after a failure
+    /// it only takes what comes.
+    async fn run(mut self, reader: &mut ConnReader) -> Option<NextWriter> {
         loop {
             match self.step(reader).await {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return self.next,
                 Err(error) => {
                     self.state.fail(error.of_server(self.context.server));
                     self.next = None;
                     while matches!(reader.next().await, Ok(Some(_))) {}
-                    return;
+                    return None;
                 }
             }
         }

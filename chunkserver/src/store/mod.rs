@@ -443,6 +443,32 @@ impl ReplicaReader {
             Source::Open => work(&self.shared, move |shared| shared.read_open(&replica, offset, max_bytes)).await,
         }
     }
+
+    /// The first `part_bytes` of the `max_bytes` at `offset`, if they are in memory: their data, and the stored CRCs of all blocks
+    /// that [`ReplicaReader::read`] would give for all. `None` says nothing, and is all there is of an open replica.
+    ///
+    /// # Errors
+    /// InvalidArgument.
+    pub fn at_hand(&self, offset: u64, max_bytes: u64, part_bytes: u64) -> Result<Option<AtHand>, StoreError> {
+        let Source::Settled(file) = &self.source else { return Ok(None) };
+        let bytes = read::span(&self.replica, offset, max_bytes, file.sums.length())?;
+        let begun = self.shared.begin_read(&self.replica, file, offset, bytes.min(part_bytes))?;
+        if bytes == 0 || !begun.is_complete() || self.replica.is_quarantined() {
+            return Ok(None);
+        }
+        let (first, _) = begun.finish(file);
+        Ok(Some(AtHand { bytes, block_crcs: file.block_crcs(offset, bytes), first }))
+    }
+}
+
+/// The beginning of a read, without having waited for it.
+pub struct AtHand {
+    /// Bytes of all.
+    pub bytes: u64,
+    /// The stored CRC of each block of all.
+    pub block_crcs: Vec<Crc32>,
+    /// The first part of it.
+    pub first: Bytes,
 }
 
 #[cfg(test)]

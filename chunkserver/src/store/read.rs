@@ -272,8 +272,16 @@ impl BegunRead {
     /// The data, all of which is there, with the checksums of its blocks.
     pub(super) fn finish(self, open: &OpenFile) -> (Bytes, Vec<Crc32>) {
         let data = self.data.freeze();
-        let (first, count) = (self.offset / BLOCK_BYTES, blocks(data.len() as u64));
-        (data, open.sums.blocks().skip(first as usize).take(count as usize).collect())
+        let block_crcs = open.block_crcs(self.offset, data.len() as u64);
+        (data, block_crcs)
+    }
+}
+
+impl OpenFile {
+    /// The stored CRCs of the blocks of `bytes` bytes at `offset`.
+    pub(super) fn block_crcs(&self, offset: u64, bytes: u64) -> Vec<Crc32> {
+        let (first, count) = (offset / BLOCK_BYTES, blocks(bytes));
+        self.sums.blocks().skip(first as usize).take(count as usize).collect()
     }
 }
 
@@ -308,7 +316,7 @@ fn first_bad(open: &OpenFile) -> io::Result<Option<u64>> {
 }
 
 /// How many bytes a read gets: whole blocks, or up to the end.
-fn span(replica: &Replica, offset: u64, max: u64, readable: u64) -> Result<u64, StoreError> {
+pub(super) fn span(replica: &Replica, offset: u64, max: u64, readable: u64) -> Result<u64, StoreError> {
     if !offset.is_multiple_of(BLOCK_BYTES) {
         return Err(StoreError::new(
             ErrorCode::InvalidArgument,

@@ -1,4 +1,4 @@
-//! Reading ahead: the next chunks are fetched while the present one is used.
+//! Reading ahead: the next ranges of a file are fetched while the present one is used.
 
 use std::{
     collections::VecDeque,
@@ -8,28 +8,41 @@ use std::{
 
 use bytes::Bytes;
 use quarry_env::net::BoxFuture;
+use quarry_types::limits::PACKET_BYTES;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    conversation::Verified,
     opened::{Opened, Part},
     range::RangeReader,
+    whole::{Verdict, WholeCheck},
 };
-use crate::ClientError;
+use crate::{ChunkInfo, ChunkState, ClientError};
 
-/// Chunks fetched at once.
+/// Ranges fetched at once.
 const STREAMS: usize = 2;
-/// Packets of one chunk that wait to be used.
-const PACKETS: usize = 8;
-/// The same behind the place where reading began: it may be a short look.
-const PACKETS_FIRST: usize = 4;
+/// Packets of one range, all of which may wait to be used: the ranges come in at the same time, whichever is used first.
+const PACKETS: u64 = 8;
+/// The same where reading began: it may be a short look.
+const PACKETS_FIRST: u64 = 4;
 
-type Received = Result<Bytes, ClientError>;
+type Received = Result<Verified, ClientError>;
 
-/// One chunk being fetched.
+/// One range being fetched.
 struct Stream {
     packets: mpsc::Receiver<Received>,
+    /// The sealed chunk of which it is a part, if all of that is fetched in ranges: only together can they be compared with
+    /// what the master recorded.
+    part_of: Option<ChunkInfo>,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Stream {
+    fn begin(reader: RangeReader, packets: u64, part_of: Option<ChunkInfo>) -> Stream {
+        let (to, packets) = mpsc::channel(packets as usize);
+        Stream { packets, part_of, _task: AbortOnDropHandle::new(tokio::spawn(fetch(reader, to))) }
+    }
 }
 
 /// The bytes of a file in order, from some offset on.
@@ -38,18 +51,30 @@ pub(super) struct Ahead {
     streams: VecDeque<Stream>,
     /// File offset at which the next stream begins.
     next: u64,
+    /// The chunk in which that is, is fetched from its start on.
+    from_start: bool,
     /// Looking for the chunk of the next stream.
     locating: Option<BoxFuture<'static, Result<Part, ClientError>>>,
+    /// What came of the chunk that is used at present, if it is to be compared as a whole.
+    whole: WholeCheck,
     used: u64,
 }
 
 impl Ahead {
     pub(super) fn new(file: &Arc<Opened>, from: u64) -> Self {
-        Ahead { file: Arc::clone(file), streams: VecDeque::new(), next: from, locating: None, used: 0 }
+        Ahead {
+            file: Arc::clone(file),
+            streams: VecDeque::new(),
+            next: from,
+            from_start: false,
+            locating: None,
+            whole: WholeCheck::default(),
+            used: 0,
+        }
     }
 
     /// The next bytes; `None` at the end of the file.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientError>>> {
         loop {
             if let Err(error) = self.poll_begin(cx) {
                 return Poll::Ready(Some(Err(error)));
@@ -58,10 +83,13 @@ impl Ahead {
                 return if self.next >= self.file.length { Poll::Ready(None) } else { Poll::Pending };
             };
             match ready!(first.packets.poll_recv(cx)) {
-                Some(received) => {
-                    self.used += 1;
-                    return Poll::Ready(Some(received));
+                Some(Ok(verified)) => {
+                    if let Some(bytes) = self.judge(verified) {
+                        self.used += 1;
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
                 }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     self.streams.pop_front();
                 }
@@ -71,8 +99,8 @@ impl Ahead {
 
     /// Begins streams until enough are under way.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Result<(), ClientError> {
-        // A second chunk is fetched once somebody reads on.
-        let streams = if self.used < PACKETS_FIRST as u64 { 1 } else { STREAMS };
+        // A second range is fetched once somebody reads on.
+        let streams = if self.used < PACKETS_FIRST { 1 } else { STREAMS };
         while self.streams.len() < streams && self.next < self.file.length {
             let (file, at) = (Arc::clone(&self.file), self.next);
             let locating = self.locating.get_or_insert_with(|| Box::pin(async move { file.part(at).await }));
@@ -84,21 +112,55 @@ impl Ahead {
                 Err(_) if !self.streams.is_empty() => return Ok(()),
                 Err(error) => return Err(error),
             };
-            self.next += part.to - part.from;
-            let packets = if self.used == 0 && self.streams.is_empty() { PACKETS_FIRST } else { PACKETS };
-            let (to, packets) = mpsc::channel(packets);
-            let reader = RangeReader::new(&self.file, part.chunk, part.from, part.to);
-            let task = AbortOnDropHandle::new(tokio::spawn(fetch(reader, to)));
-            self.streams.push_back(Stream { packets, _task: task });
+            self.begin(part);
         }
         Ok(())
+    }
+
+    /// Begins to fetch the first range of `part`.
+    fn begin(&mut self, part: Part) {
+        let Part { chunk, from, to } = part;
+        let packets = if self.used == 0 && self.streams.is_empty() { PACKETS_FIRST } else { PACKETS };
+        self.from_start = from == 0 || self.from_start;
+        // Of one that is being written only its members know how far it can be read: they are asked once.
+        let open = chunk.state == ChunkState::Open;
+        let end = if open { to } else { to.min((from / PACKET_BYTES + packets) * PACKET_BYTES) };
+        let all = from == 0 && end == chunk.length;
+        let part_of = (self.from_start && !open && !all && to == chunk.length).then(|| chunk.clone());
+        self.next += end - from;
+        // The next range is of another chunk, or goes on in this one.
+        self.from_start &= end < to;
+        let reader = RangeReader::new(&self.file, chunk, from, end);
+        self.streams.push_back(Stream::begin(reader, packets, part_of));
+    }
+
+    /// What may be handed out of the packet that came from the first stream: all of it, unless it ends a chunk that is not the
+    /// recorded one. That is then read again, from one replica after the other (S3).
+    fn judge(&mut self, verified: Verified) -> Option<Bytes> {
+        let Verified { bytes, crcs, .. } = verified;
+        let Some(chunk) = self.streams.front().and_then(|first| first.part_of.as_ref()) else { return Some(bytes) };
+        let delivered = self.whole.bytes();
+        self.whole.push(&crcs, bytes.len() as u64);
+        if self.whole.bytes() < chunk.length {
+            return Some(bytes);
+        }
+        let chunk = chunk.clone();
+        let whole = std::mem::take(&mut self.whole);
+        if whole.judge(chunk.length, chunk.crc) == Verdict::Right {
+            return Some(bytes);
+        }
+        tracing::info!(chunk = %chunk.id, "its parts do not make the recorded CRC {}; it is read again", chunk.crc);
+        self.streams.pop_front();
+        let again = RangeReader::again(&self.file, chunk, whole, delivered);
+        self.streams.push_front(Stream::begin(again, PACKETS, None));
+        None
     }
 }
 
 async fn fetch(mut reader: RangeReader, to: mpsc::Sender<Received>) {
     loop {
-        let received = match reader.next().await {
-            Ok(Some(bytes)) => Ok(bytes),
+        let received = match reader.next_blocks().await {
+            Ok(Some(verified)) => Ok(verified),
             Ok(None) => return,
             Err(error) => Err(error),
         };

@@ -150,13 +150,18 @@ impl NetworkRead {
         let limit = shared.config.stall;
         // At most a packet, as the frame's header was checked.
         let mut buffer = shared.buffers.reused.take(bytes as usize);
-        let mut crcs = Vec::with_capacity(data.block_crcs.len());
-        for (block, wanted) in buffer.as_mut().chunks_mut(BLOCK_BYTES as usize).zip(&data.block_crcs) {
+        let memory = buffer.as_mut();
+        let mut filled = 0;
+        while filled < memory.len() {
             let Conn { reader, .. } = &mut self.pooled.conn;
-            match timeout(&*shared.world.clock, limit, reader.payload(block)).await {
-                Ok(received) => received?,
+            let rest = memory.get_mut(filled..).unwrap_or_default();
+            match timeout(&*shared.world.clock, limit, reader.some_payload(rest)).await {
+                Ok(received) => filled += received?,
                 Err(_) => return Err(self.timed_out(limit)),
             }
+        }
+        let mut crcs = Vec::with_capacity(data.block_crcs.len());
+        for (block, wanted) in memory.chunks(BLOCK_BYTES as usize).zip(&data.block_crcs) {
             let crc = Crc32::of(block);
             if crc.0 != *wanted {
                 let at = self.at + crcs.len() as u64 * BLOCK_BYTES;

@@ -32,8 +32,8 @@ pub(super) struct RangeReader {
     /// What was delivered, and where the range ends, in the chunk.
     at: u64,
     to: u64,
-    /// Verified bytes that were not handed out yet.
-    ready: VecDeque<Bytes>,
+    /// Verified blocks that were not handed out yet, cut to what is new.
+    ready: VecDeque<Verified>,
     talk: Option<(ServerId, Conversation)>,
     /// Where the conversation stands, in the chunk: before `at` only while a chunk is checked again.
     received: u64,
@@ -76,8 +76,21 @@ impl RangeReader {
         }
     }
 
+    /// Reads a whole sealed chunk again that came in several ranges which do not make its CRC. `whole` has its blocks, of which
+    /// the first `delivered` bytes were handed out.
+    pub(super) fn again(file: &Arc<Opened>, chunk: ChunkInfo, mut whole: WholeCheck, delivered: u64) -> Self {
+        whole.restart(delivered);
+        let length = chunk.length;
+        RangeReader { whole: Some(whole), at: delivered, ..RangeReader::new(file, chunk, 0, length) }
+    }
+
     /// The next verified bytes, or `None` at the end of the range.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        Ok(self.next_blocks().await?.map(|verified| verified.bytes))
+    }
+
+    /// The same with the CRCs of the blocks in which the bytes lie.
+    pub(super) async fn next_blocks(&mut self) -> Result<Option<Verified>, ClientError> {
         if self.file.shared.world.clock.now().since(self.attended) > UNATTENDED_MAX {
             self.talk = None;
         }
@@ -86,11 +99,11 @@ impl RangeReader {
         next
     }
 
-    async fn next_verified(&mut self) -> Result<Option<Bytes>, ClientError> {
+    async fn next_verified(&mut self) -> Result<Option<Verified>, ClientError> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                self.file.counters.bytes_received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                return Ok(Some(bytes));
+            if let Some(verified) = self.ready.pop_front() {
+                self.file.counters.bytes_received.fetch_add(verified.bytes.len() as u64, Ordering::Relaxed);
+                return Ok(Some(verified));
             }
             if self.at >= self.to {
                 self.end().await;
@@ -168,7 +181,7 @@ impl RangeReader {
         }
         if !bytes.is_empty() {
             self.at += bytes.len() as u64;
-            self.ready.push_back(bytes);
+            self.ready.push_back(Verified { offset: low, bytes, crcs });
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    os::fd::AsRawFd as _,
     path::Path,
     pin::Pin,
+    sync::atomic::{AtomicI32, Ordering},
     task::{Context, Poll},
 };
 
@@ -24,6 +26,8 @@ struct TcpConn {
     stream: TcpStream,
     peer: SocketAddr,
     same_machine: bool,
+    /// What [`Stream::wake_reader_at`] said last.
+    wakes_at: AtomicI32,
 }
 
 impl TcpConn {
@@ -33,7 +37,7 @@ impl TcpConn {
         // A connection to oneself has one address at both ends. So have two ends of a tunnel, and two machines whose
         // addresses are translated: it is a hint.
         let same_machine = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
-        Ok(Box::new(TcpConn { stream, peer, same_machine }))
+        Ok(Box::new(TcpConn { stream, peer, same_machine, wakes_at: AtomicI32::new(1) }))
     }
 }
 
@@ -79,6 +83,22 @@ impl Stream for TcpConn {
 
     fn same_machine(&self) -> bool {
         self.same_machine
+    }
+
+    #[allow(unsafe_code, reason = "no safe wrapper has this option; what it gains is in the comment")]
+    fn wake_reader_at(&self, bytes: usize) {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        if self.wakes_at.swap(bytes, Ordering::Relaxed) == bytes {
+            return;
+        }
+        let (option, size) = (std::ptr::from_ref(&bytes).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+        // MEASURED
+        // The kernel sees to it that so much fits into the socket's buffer, wakes who waits at the end of the stream in any case,
+        // and looks anew when the number is lowered (`tcp_set_rcvlowat`). If it takes no such number, every byte goes on waking.
+        // SAFETY: the descriptor is that of an open socket for as long as `self` is borrowed, and the call reads `size` bytes at
+        // `option`, which points to a `c_int` that lives until it returns.
+        let _taken =
+            unsafe { libc::setsockopt(self.stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, option, size) };
     }
 }
 

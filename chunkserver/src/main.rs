@@ -18,6 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+/// See the workspace's `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Threads for blocking work: disks, checksums of stored data, the index.
 /// More than the reads, writes and orders that can be
 /// under way at once, so that those which a hanging disk holds up leave some for the others.

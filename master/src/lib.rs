@@ -15,6 +15,7 @@
 //! | [`raft`], [`store`] | the replicated state: the group, its log and its tables |
 //! | `sync_points` | every sync by name, and what is lost without it |
 //! | `shared`, `servers`, `locations`, `orphans`, `renewals`, `repairing`, `balancing`, `agreement` | what a leader knows without having it in the log |
+//! | `together` | short blocking work, several pieces in a thread's turn |
 //! | `dispatch` | commands to chunkservers, and their results |
 //! | `driver` | what a leader does by itself: it ends what nobody renews, seals, collects, deletes, repairs, evens out |
 
@@ -49,6 +50,7 @@ mod service;
 mod shared;
 pub mod store;
 mod sync_points;
+mod together;
 mod verifying;
 
 pub use config::MasterConfig;

@@ -19,6 +19,10 @@ use quarry_master::{
 use quarry_master_core::command::Settings as CoreSettings;
 use quarry_types::limits;
 
+/// See the workspace's `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The master of a Quarry cluster: it keeps the namespace and knows where every chunk is.
 #[derive(Parser)]
 #[command(

@@ -32,6 +32,7 @@ use crate::{
     rpc::{AdminRpc, ChunkserversRpc, NamespaceRpc},
     service::{self, Service, WATCHERS_MAX},
     shared::{CopyCounts, Shared},
+    together::Together,
 };
 
 /// Requests of one connection worked on at once; further ones wait.
@@ -110,6 +111,7 @@ impl Master {
             present: Mutex::default(),
             copies: CopyCounts::default(),
             stale_reads: StaleReads::default(),
+            lookups: Together::default(),
             running: Mutex::new(RunningClock::new(world.clock.now().0)),
             changing_settings: tokio::sync::Mutex::default(),
             changing_members: tokio::sync::Mutex::default(),

@@ -33,6 +33,7 @@ use crate::{
     repairing::{Repairing, Survey},
     servers::Servers,
     service::FULL_REPORTS,
+    together::Together,
     verifying::Verifying,
 };
 
@@ -58,6 +59,8 @@ pub struct Shared {
     pub copies: CopyCounts,
     /// Reads that were allowed to be old.
     pub stale_reads: StaleReads,
+    /// Look-ups for requests.
+    pub lookups: Together,
     /// What silence is measured by. A leader looks at it all the time, see `driver::watch_health`.
     pub running: Mutex<RunningClock>,
     /// Held by whoever reads, changes and puts the settings as a whole: nobody else's change may fall between.
@@ -260,7 +263,8 @@ impl Shared {
         view: View,
         read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.world.blocking.run(move || view.at_once(read)).await.map_err(job_lost)?.map_err(query_fault)
+        let looked = self.lookups.run(&*self.world.blocking, move || view.at_once(read));
+        looked.await.map_err(job_lost)?.map_err(query_fault)
     }
 
     /// Changes what is wanted of a chunkserver, and lets the leader know at once.

@@ -7,11 +7,12 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 command -v cargo >/dev/null || fail "no cargo; install Rust first (https://rustup.rs)"
 
-# RocksDB is compiled from its crate: a C++ compiler, and libclang for its bindings.
+# RocksDB and the allocator are compiled from their crates: a C++ compiler, make, and libclang for RocksDB's bindings.
 need_packages() {
     local missing=()
     command -v c++ >/dev/null || missing+=(g++)
     command -v cc >/dev/null || missing+=(gcc)
+    command -v make >/dev/null || missing+=(make)
     # The dynamic library and clang's own headers.
     compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null \
         || missing+=(libclang-dev)

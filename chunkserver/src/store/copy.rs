@@ -190,6 +190,10 @@ impl Shared {
             }
             at = at.saturating_add(block.len() as u64);
         }
+        if let Some(file) = &part.file {
+            // A sync of all of it at once would hold up those of the writers.
+            file.begin_sync(offset, data.len() as u64);
+        }
         Ok(bad)
     }
 

@@ -63,6 +63,10 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Threads for reading and writing local files; more do not make a disk faster.
 const BLOCKING_THREADS_MAX: usize = 32;
 
+/// See the workspace's `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -52,6 +52,14 @@ pub enum ConnError {
         /// What was expected.
         wanted: &'static str,
     },
+    /// What the other end sent is not what was asked for, or damaged. More of it may be on its way.
+    #[error("{peer} sent what does not belong there: {source}")]
+    Wrong {
+        /// The other end.
+        peer: String,
+        /// What is wrong with it.
+        source: WireError,
+    },
     /// Connecting and shaking hands took too long.
     #[error("{peer} did not answer within {limit:?}")]
     Timeout {
@@ -73,13 +81,13 @@ pub enum ConnError {
 impl From<ConnError> for WireError {
     fn from(from: ConnError) -> Self {
         let code = match &from {
-            ConnError::Refused { source, .. } => source.code,
+            ConnError::Refused { source, .. } | ConnError::Wrong { source, .. } => source.code,
             ConnError::Timeout { .. } => ErrorCode::DeadlineExceeded,
             ConnError::Io { .. } => ErrorCode::Unavailable,
             ConnError::Frame { .. } | ConnError::Unexpected { .. } => ErrorCode::InvalidArgument,
         };
         let server = match &from {
-            ConnError::Refused { source, .. } => source.server,
+            ConnError::Refused { source, .. } | ConnError::Wrong { source, .. } => source.server,
             _ => None,
         };
         WireError { server, ..WireError::new(code, from.to_string()) }
@@ -291,7 +299,8 @@ pub type ConnWriter = FrameWriter<WriteEnd>;
 
 impl ConnReader {
     /// Reads what is there of a long payload, at least one byte, to the beginning of `part`; how many bytes. Whoever waits is woken
-    /// for many bytes at once, as far as `part` has room for them. Not cancel-safe.
+    /// for many bytes at once, as far as `part` has room for them. Read the payload to its end with it, or drop the connection: what
+    /// is read in another way would wait for as many bytes. Not cancel-safe.
     ///
     /// # Errors
     /// As [`FrameReader::payload`].

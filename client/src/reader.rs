@@ -18,6 +18,7 @@ mod whole;
 
 use std::{
     io,
+    ops::Range,
     pin::Pin,
     sync::{
         Arc,
@@ -79,12 +80,15 @@ pub struct FileReader {
     current: Bytes,
     used: usize,
     position: u64,
+    /// A chunk of which something was handed out that may not be the recorded bytes: what is behind it is given only to who reads the
+    /// chunk again from its start.
+    doubted: Option<Range<u64>>,
 }
 
 impl FileReader {
     pub(crate) async fn open(lookups: &Lookups, path: &str) -> Result<Self, ClientError> {
         let file = Opened::open(lookups, path).await?;
-        Ok(FileReader { file, ahead: None, current: Bytes::new(), used: 0, position: 0 })
+        Ok(FileReader { file, ahead: None, current: Bytes::new(), used: 0, position: 0, doubted: None })
     }
 
     /// The file as it was when it was opened.
@@ -205,6 +209,18 @@ impl FileReader {
             self.file.shared.buffers.give(std::mem::take(&mut self.current));
         }
         let (file, position) = (&self.file, self.position);
+        if self.ahead.is_none()
+            && let Some(chunk) = self.doubted.take_if(|chunk| chunk.contains(&position))
+            && chunk.start < position
+        {
+            let from = chunk.start;
+            self.doubted = Some(chunk);
+            let message = format!(
+                "bytes that were read before are not those of the chunk at file offset {from}; discard them and read again from there"
+            );
+            let doing = format!("reading {}", file.info.path);
+            return Poll::Ready(Err(ClientError::new(ErrorCode::Corrupt, doing, message)));
+        }
         let ahead = self.ahead.get_or_insert_with(|| Ahead::new(file, position));
         match ready!(ahead.poll_next(cx)) {
             Some(Ok(bytes)) => {
@@ -213,7 +229,8 @@ impl FileReader {
                 Poll::Ready(Ok(true))
             }
             Some(Err(error)) => {
-                // The next attempt begins at the same place.
+                // The next attempt begins at the same place, unless what is before it is in doubt.
+                self.doubted = ahead.doubted().or(self.doubted.take());
                 self.ahead = None;
                 Poll::Ready(Err(error))
             }

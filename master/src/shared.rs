@@ -27,7 +27,7 @@ use crate::{
     error::{Fault, fault, job_lost, query_fault},
     locations::Locations,
     orphans::Orphans,
-    raft::{Group, View},
+    raft::Group,
     reading::StaleReads,
     renewals::Renewals,
     repairing::{Repairing, Survey},
@@ -247,7 +247,8 @@ impl Shared {
         read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let view = self.group.read().await?;
-        self.look(view, read).await
+        let looked = self.lookups.run(&*self.world.blocking, move || view.at_once(read));
+        looked.await.map_err(job_lost)?.map_err(query_fault)
     }
 
     /// Reads the state as applied here, which on a leader lags behind by at most what is being applied.
@@ -255,16 +256,9 @@ impl Shared {
         &self,
         read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.look(self.group.view(), read).await
-    }
-
-    async fn look<T: Send + 'static>(
-        &self,
-        view: View,
-        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let looked = self.lookups.run(&*self.world.blocking, move || view.at_once(read));
-        looked.await.map_err(job_lost)?.map_err(query_fault)
+        // Much of what a leader does by itself looks at many rows: it is not in the way of requests.
+        let view = self.group.view();
+        self.world.blocking.run(move || view.at_once(read)).await.map_err(job_lost)?.map_err(query_fault)
     }
 
     /// Changes what is wanted of a chunkserver, and lets the leader know at once.

@@ -2,6 +2,7 @@
 //! what the master recorded, show it.
 
 use std::{
+    io::SeekFrom,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -20,6 +21,7 @@ use quarry_proto::frame::Frame;
 use quarry_tests::{Cluster, Options, data};
 use quarry_types::{Crc32, limits::BLOCK_BYTES};
 use tokio::{
+    io::AsyncSeekExt as _,
     net::{TcpListener, TcpStream},
     runtime::Runtime,
 };
@@ -34,6 +36,8 @@ struct Lying {
     masters: String,
     /// Of the chunk.
     byte: u64,
+    /// What it says of that agrees with itself.
+    well: bool,
     liar: Arc<OnceLock<String>>,
 }
 
@@ -84,8 +88,10 @@ impl Lying {
                     && let Some(at) = self.byte.checked_sub(data.offset).filter(|at| *at < u64::from(bytes))
                 {
                     payload[at as usize] ^= 1;
-                    let blocks = payload.chunks(BLOCK_BYTES as usize).map(|block| Crc32::of(block).0);
-                    data.block_crcs = blocks.collect();
+                    if self.well {
+                        let blocks = payload.chunks(BLOCK_BYTES as usize).map(|block| Crc32::of(block).0);
+                        data.block_crcs = blocks.collect();
+                    }
                 }
                 let sent = async {
                     writer.begin(frame, bytes).await?;
@@ -106,12 +112,12 @@ impl Lying {
 }
 
 /// A file of one chunk, opened where the first server lies about `byte`.
-fn opened(runtime: &Runtime, byte: usize) -> (Cluster, Vec<u8>, FileReader) {
+fn opened(runtime: &Runtime, byte: usize, well: bool) -> (Cluster, Vec<u8>, FileReader) {
     let (cluster, bytes) = (Cluster::start(&Options::default()), data::bytes(1, LENGTH));
     cluster.put("/f", &[], &bytes);
     let real = World::real(Arc::new(NoKv));
     let (masters, liar) = (cluster.masters.clone(), Arc::default());
-    let net = Lying { real: Arc::clone(&real.net), masters, byte: byte as u64, liar };
+    let net = Lying { real: Arc::clone(&real.net), masters, byte: byte as u64, well, liar };
     let world = World { net: Arc::new(net), ..real };
     let config = ClientConfig { local_reads: false, ..ClientConfig::new(cluster.masters.split(',')) };
     let client = runtime.block_on(Client::connect(world, config)).expect("a client");
@@ -122,7 +128,7 @@ fn opened(runtime: &Runtime, byte: usize) -> (Cluster, Vec<u8>, FileReader) {
 #[test]
 fn s3_a_lie_in_the_last_packet_of_a_chunk_is_not_handed_out_and_another_replica_is_read() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, mut file) = opened(&runtime, LENGTH - 1);
+    let (_cluster, bytes, mut file) = opened(&runtime, LENGTH - 1, true);
     let mut all = Vec::new();
     while let Some(part) = runtime.block_on(file.next_bytes()).expect("another replica is right") {
         all.extend_from_slice(&part);
@@ -134,7 +140,7 @@ fn s3_a_lie_in_the_last_packet_of_a_chunk_is_not_handed_out_and_another_replica_
 #[test]
 fn s3_a_lie_that_was_handed_out_ends_the_read_with_an_error_before_the_chunk_is_complete() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, mut file) = opened(&runtime, 9 << 20);
+    let (_cluster, bytes, mut file) = opened(&runtime, 9 << 20, true);
     let mut read = 0;
     let error = loop {
         match runtime.block_on(file.next_bytes()) {
@@ -145,12 +151,34 @@ fn s3_a_lie_that_was_handed_out_ends_the_read_with_an_error_before_the_chunk_is_
     };
     assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
     assert!(read < bytes.len() && error.to_string().contains("discard what was read"), "{read} bytes, then {error}");
+
+    // Asking again does not bring what was held back; the chunk from its start does, and is right or fails again.
+    let again = runtime.block_on(file.next_bytes()).expect_err("what is behind the lie");
+    assert_eq!(again.code(), ErrorCode::Corrupt, "{again}");
+    runtime.block_on(file.seek(SeekFrom::Start(0))).expect("it can be sought");
+    assert!(runtime.block_on(file.next_bytes()).expect("the first bytes are right").is_some());
+}
+
+#[test]
+fn s3_after_a_damaged_packet_the_connection_with_the_rest_of_the_range_is_not_used_again() {
+    let runtime = Runtime::new().expect("a runtime");
+    let (_cluster, bytes, file) = opened(&runtime, 77, false);
+    // The first packet of four is damaged; the other three are on their way when it is noticed.
+    let (length, offset) = (4 << 20, 5 << 20);
+    assert!(runtime.block_on(file.read_range(0, length)).expect("another replica is right") == bytes[..length]);
+    assert_eq!((file.stats().corrupt, file.stats().failovers), (1, 1));
+    // Whoever is asked next, by whatever connection, gives what is asked for.
+    for _ in 0..20 {
+        let read = runtime.block_on(file.read_range(offset, 1000)).expect("it can be read");
+        assert!(read == bytes[offset as usize..offset as usize + 1000]);
+    }
+    assert_eq!((file.stats().corrupt, file.stats().failovers), (1, 1), "nobody else was blamed");
 }
 
 #[test]
 fn s3_a_range_that_is_a_whole_chunk_is_compared_as_well() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, file) = opened(&runtime, LENGTH - 1);
+    let (_cluster, bytes, file) = opened(&runtime, LENGTH - 1, true);
     let read = runtime.block_on(file.read_range(0, LENGTH)).expect("another replica is right");
     assert!(read == bytes);
     assert_eq!(file.stats().corrupt, 1);

@@ -75,7 +75,7 @@ pub(super) async fn open(
         None => None,
         Some(mut conn) => match ask_to_open(&peer, permitted, &mut conn).await {
             Ok(()) => Some(conn),
-            // It was closed while it was idle, so nothing has begun on it.
+            // It was closed while it was idle, most likely. If not, the member refuses the chunk that it has begun.
             Err(NotOpen::Conn(ConnError::Io { .. })) => None,
             Err(error) => return Err(error.of(&peer)),
         },

@@ -30,8 +30,8 @@ pub const LOCAL_IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A caller must have introduced itself within this.
 pub const HANDSHAKE_DEADLINE: Duration = CONNECT_DEADLINE;
-/// A connection without a conversation ends after this.
-pub const IDLE_DEADLINE: Duration = Duration::from_secs(120);
+/// A connection without a conversation ends after this: clients use one again within half of it, or never.
+pub const IDLE_DEADLINE: Duration = Duration::from_secs(10);
 /// A write without a frame ends after this; the master seals its chunk when the writer's lease runs out.
 pub const WRITE_IDLE_DEADLINE: Duration = SESSION;
 /// A packet that began to arrive must have moved on by 64 KiB within this, and a peer must have taken what is sent to it.

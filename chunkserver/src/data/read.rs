@@ -163,7 +163,10 @@ async fn pass_on(
         }
         let began = clock.now();
         let next = reader.read(sent_to, (packet_end - sent_to).next_multiple_of(BLOCK_BYTES).min(PART_BYTES)).await;
-        (part, _) = next.map_err(|error| Stopped::Gone(error.into()))?;
+        (part, _) = next.map_err(|error| {
+            info!(chunk = read.chunk, code = %error.code(), "read cut off: {error}");
+            Stopped::Gone(error.into())
+        })?;
         if part.is_empty() {
             let message = format!("chunk {}: it ended while it was read", ChunkId(read.chunk));
             return Err(Stopped::Gone(WireError::new(ErrorCode::Unavailable, message)));

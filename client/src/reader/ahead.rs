@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -57,6 +58,8 @@ pub(super) struct Ahead {
     locating: Option<BoxFuture<'static, Result<Part, ClientError>>>,
     /// What came of the chunk that is used at present, if it is to be compared as a whole.
     whole: WholeCheck,
+    /// The chunk that is read again because what came of it is not what the master recorded; in the file.
+    doubted: Option<Range<u64>>,
     used: u64,
 }
 
@@ -69,8 +72,14 @@ impl Ahead {
             from_start: false,
             locating: None,
             whole: WholeCheck::default(),
+            doubted: None,
             used: 0,
         }
+    }
+
+    /// The chunk of which something was handed out that may not be the recorded bytes.
+    pub(super) fn doubted(&self) -> Option<Range<u64>> {
+        self.doubted.clone()
     }
 
     /// The next bytes; `None` at the end of the file.
@@ -91,6 +100,8 @@ impl Ahead {
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
+                    // Only a chunk that was read again to its end and is the recorded one ends here.
+                    self.doubted = None;
                     self.streams.pop_front();
                 }
             }
@@ -150,6 +161,7 @@ impl Ahead {
             return Some(bytes);
         }
         tracing::info!(chunk = %chunk.id, "its parts do not make the recorded CRC {}; it is read again", chunk.crc);
+        self.doubted = Some(chunk.offset..chunk.offset + chunk.length);
         self.streams.pop_front();
         let again = RangeReader::again(&self.file, chunk, whole, delivered);
         self.streams.push_front(Stream::begin(again, PACKETS, None));

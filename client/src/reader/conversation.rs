@@ -102,7 +102,7 @@ impl NetworkRead {
                 // The server closed an idle connection, which says nothing about it.
                 Err(ConnError::Io { .. }) if reused && !fresh => fresh = true,
                 Err(ConnError::Refused { source, .. }) => {
-                    // A refusal ends the conversation, not the connection.
+                    // A refusal ends the conversation, not the connection. What is wrong does: the rest of the range comes behind it.
                     shared.pool.put(conversation.pooled);
                     return Err(source);
                 }
@@ -202,6 +202,6 @@ impl NetworkRead {
     }
 
     fn wrong(&self, code: ErrorCode, message: String) -> ConnError {
-        ConnError::Refused { peer: self.peer(), source: WireError::new(code, message) }
+        ConnError::Wrong { peer: self.peer(), source: WireError::new(code, message) }
     }
 }

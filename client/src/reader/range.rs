@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use quarry_env::Instant;
 use quarry_proto::WireError;
-use quarry_types::{ErrorCode, ReplicaState, ServerId};
+use quarry_types::{ErrorCode, ReplicaState, ServerId, limits::BLOCK_BYTES};
 
 use super::{
     Opened,
@@ -181,6 +181,9 @@ impl RangeReader {
         }
         if !bytes.is_empty() {
             self.at += bytes.len() as u64;
+            let (first, last) =
+                ((low - offset) / BLOCK_BYTES, (low - offset + bytes.len() as u64).div_ceil(BLOCK_BYTES));
+            let crcs = crcs.get(first as usize..last as usize).unwrap_or_default().to_vec();
             self.ready.push_back(Verified { offset: low, bytes, crcs });
         }
         Ok(())

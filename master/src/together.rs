@@ -123,6 +123,7 @@ mod tests {
     /// Threads of the test's own.
     struct Threads;
 
+    #[expect(clippy::disallowed_methods, reason = "it stands for where the ban points to")]
     impl Blocking for Threads {
         fn run_job(&self, job: Job) -> BoxFuture<'static, ()> {
             std::thread::spawn(job);

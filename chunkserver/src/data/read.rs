@@ -151,7 +151,7 @@ async fn pass_on(
     loop {
         sent_to += part.len() as u64;
         let sending = async {
-            match last.clone().filter(|_| sent_to >= packet_end) {
+            match last.filter(|_| sent_to >= packet_end) {
                 Some(last) => writer.payload_and_send(&part, last).await,
                 None => writer.payload(&part).await,
             }

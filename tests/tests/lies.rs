@@ -112,8 +112,8 @@ impl Lying {
 }
 
 /// A file of one chunk, opened where the first server lies about `byte`.
-fn opened(runtime: &Runtime, byte: usize, well: bool) -> (Cluster, Vec<u8>, FileReader) {
-    let (cluster, bytes) = (Cluster::start(&Options::default()), data::bytes(1, LENGTH));
+fn opened(runtime: &Runtime, length: usize, byte: usize, well: bool) -> (Cluster, Vec<u8>, FileReader) {
+    let (cluster, bytes) = (Cluster::start(&Options::default()), data::bytes(1, length));
     cluster.put("/f", &[], &bytes);
     let real = World::real(Arc::new(NoKv));
     let (masters, liar) = (cluster.masters.clone(), Arc::default());
@@ -128,7 +128,7 @@ fn opened(runtime: &Runtime, byte: usize, well: bool) -> (Cluster, Vec<u8>, File
 #[test]
 fn s3_a_lie_in_the_last_packet_of_a_chunk_is_not_handed_out_and_another_replica_is_read() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, mut file) = opened(&runtime, LENGTH - 1, true);
+    let (_cluster, bytes, mut file) = opened(&runtime, LENGTH, LENGTH - 1, true);
     let mut all = Vec::new();
     while let Some(part) = runtime.block_on(file.next_bytes()).expect("another replica is right") {
         all.extend_from_slice(&part);
@@ -137,10 +137,10 @@ fn s3_a_lie_in_the_last_packet_of_a_chunk_is_not_handed_out_and_another_replica_
     assert_eq!(file.stats().corrupt, 1, "the liar was asked for all of it once more, and then not again");
 }
 
-#[test]
-fn s3_a_lie_that_was_handed_out_ends_the_read_with_an_error_before_the_chunk_is_complete() {
+/// Reads to the lie, which ends the read, and then asks again.
+fn read_past_a_lie(length: usize, byte: usize) {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, mut file) = opened(&runtime, 9 << 20, true);
+    let (_cluster, bytes, mut file) = opened(&runtime, length, byte, true);
     let mut read = 0;
     let error = loop {
         match runtime.block_on(file.next_bytes()) {
@@ -160,9 +160,19 @@ fn s3_a_lie_that_was_handed_out_ends_the_read_with_an_error_before_the_chunk_is_
 }
 
 #[test]
+fn s3_a_lie_that_was_handed_out_ends_the_read_with_an_error_before_the_chunk_is_complete() {
+    read_past_a_lie(LENGTH, 9 << 20);
+}
+
+#[test]
+fn s3_so_does_one_in_a_chunk_that_comes_in_one_range() {
+    read_past_a_lie(2 * (1 << 20) + 77, 100);
+}
+
+#[test]
 fn s3_after_a_damaged_packet_the_connection_with_the_rest_of_the_range_is_not_used_again() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, file) = opened(&runtime, 77, false);
+    let (_cluster, bytes, file) = opened(&runtime, LENGTH, 77, false);
     // The first packet of four is damaged; the other three are on their way when it is noticed.
     let (length, offset) = (4 << 20, 5 << 20);
     assert!(runtime.block_on(file.read_range(0, length)).expect("another replica is right") == bytes[..length]);
@@ -178,7 +188,7 @@ fn s3_after_a_damaged_packet_the_connection_with_the_rest_of_the_range_is_not_us
 #[test]
 fn s3_a_range_that_is_a_whole_chunk_is_compared_as_well() {
     let runtime = Runtime::new().expect("a runtime");
-    let (_cluster, bytes, file) = opened(&runtime, LENGTH - 1, true);
+    let (_cluster, bytes, file) = opened(&runtime, LENGTH, LENGTH - 1, true);
     let read = runtime.block_on(file.read_range(0, LENGTH)).expect("another replica is right");
     assert!(read == bytes);
     assert_eq!(file.stats().corrupt, 1);

@@ -33,8 +33,8 @@ type Received = Result<Verified, ClientError>;
 /// One range being fetched.
 struct Stream {
     packets: mpsc::Receiver<Received>,
-    /// The sealed chunk of which it is a part, if all of that is fetched in ranges: only together can they be compared with
-    /// what the master recorded.
+    /// The sealed chunk of which it is a part, if all of that is fetched: only then can it be compared with what the master
+    /// recorded.
     part_of: Option<ChunkInfo>,
     _task: AbortOnDropHandle<()>,
 }
@@ -100,7 +100,7 @@ impl Ahead {
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
-                    // Only a chunk that was read again to its end and is the recorded one ends here.
+                    // A chunk that was read again to its end is the recorded one: otherwise an error would have come before.
                     self.doubted = None;
                     self.streams.pop_front();
                 }
@@ -136,12 +136,11 @@ impl Ahead {
         // Of one that is being written only its members know how far it can be read: they are asked once.
         let open = chunk.state == ChunkState::Open;
         let end = if open { to } else { to.min((from / PACKET_BYTES + packets) * PACKET_BYTES) };
-        let all = from == 0 && end == chunk.length;
-        let part_of = (self.from_start && !open && !all && to == chunk.length).then(|| chunk.clone());
+        let part_of = (self.from_start && !open && to == chunk.length).then(|| chunk.clone());
         self.next += end - from;
         // The next range is of another chunk, or goes on in this one.
         self.from_start &= end < to;
-        let reader = RangeReader::new(&self.file, chunk, from, end);
+        let reader = RangeReader::unjudged(&self.file, chunk, from, end);
         self.streams.push_back(Stream::begin(reader, packets, part_of));
     }
 
@@ -160,7 +159,7 @@ impl Ahead {
         if whole.judge(chunk.length, chunk.crc) == Verdict::Right {
             return Some(bytes);
         }
-        tracing::info!(chunk = %chunk.id, "its parts do not make the recorded CRC {}; it is read again", chunk.crc);
+        tracing::info!(chunk = %chunk.id, "its blocks do not make the recorded CRC {}; it is read again", chunk.crc);
         self.doubted = Some(chunk.offset..chunk.offset + chunk.length);
         self.streams.pop_front();
         let again = RangeReader::again(&self.file, chunk, whole, delivered);

@@ -76,8 +76,12 @@ impl RangeReader {
         }
     }
 
-    /// Reads a whole sealed chunk again that came in several ranges which do not make its CRC. `whole` has its blocks, of which
-    /// the first `delivered` bytes were handed out.
+    /// The same for who compares the chunk as a whole himself.
+    pub(super) fn unjudged(file: &Arc<Opened>, chunk: ChunkInfo, from: u64, to: u64) -> Self {
+        RangeReader { whole: None, ..RangeReader::new(file, chunk, from, to) }
+    }
+
+    /// Reads a whole sealed chunk again whose blocks do not make its CRC. `whole` has them, and of their bytes the first `delivered` were handed out.
     pub(super) fn again(file: &Arc<Opened>, chunk: ChunkInfo, mut whole: WholeCheck, delivered: u64) -> Self {
         whole.restart(delivered);
         let length = chunk.length;

@@ -39,7 +39,13 @@ impl Readers {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client begins to read, or to wait for its turn.
+    /// `read` begins, or waits for its turn. Not each one is a client more: copies do not count, nor does what a client reads
+    /// of a chunk beside another part of it.
+    pub(crate) fn begin_read(&self, read: &v1::Read) -> Option<Reading<'_>> {
+        (!read.copy && !read.beside).then(|| self.begin(ChunkId(read.chunk)))
+    }
+
+    /// A client begins to read.
     pub(crate) fn begin(&self, chunk: ChunkId) -> Reading<'_> {
         let mut chunks = self.chunks();
         let count = chunks.entry(chunk).or_default();
@@ -97,6 +103,18 @@ mod tests {
         let _still = [readers.begin(ChunkId(3)), readers.begin(ChunkId(3))];
         assert_eq!(most(&readers), [(6, 6), (5, 5), (4, 4), (3, 3)], "nine one after the other are one at once");
         assert_eq!(most(&readers), [(3, 2)]);
+    }
+
+    #[test]
+    fn a_client_counts_once_however_many_parts_of_a_chunk_it_reads_at_once() {
+        let readers = Readers::default();
+        let one = v1::Read { chunk: 7, ..Default::default() };
+        let beside = v1::Read { beside: true, ..one.clone() };
+        let copy = v1::Read { copy: true, ..one.clone() };
+        let _reading = [&one, &beside, &copy].map(|read| readers.begin_read(read));
+        assert_eq!(most(&readers), [], "one client, which is not many");
+        let _another = readers.begin_read(&one);
+        assert_eq!(most(&readers), [(7, 2)]);
     }
 
     #[test]

@@ -257,6 +257,7 @@ impl Chunkserver {
         context.tasks.spawn(vitals::look_after_disks(Arc::clone(&context)));
         context.tasks.spawn(vitals::keep_figures(Arc::clone(&context)));
         context.tasks.spawn(scrub::run(Arc::clone(&context), config.scrub));
+        context.tasks.spawn(vitals::sync_what_is_sealed(Arc::clone(&context)));
         if let Some(http) = http {
             // Until the very end, so that a stopping server says so.
             let stop = context.cut.clone();

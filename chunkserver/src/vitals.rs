@@ -53,3 +53,22 @@ pub(crate) async fn keep_figures(context: Arc<Context>) {
         }
     }
 }
+
+/// Makes durable what was sealed without a sync, each replica when its time has come.
+pub(crate) async fn sync_what_is_sealed(context: Arc<Context>) {
+    loop {
+        let pause = context.world.clock.sleep(FIGURES_INTERVAL);
+        tokio::select! {
+            biased;
+            () = context.stopping.cancelled() => return,
+            () = pause => {}
+        }
+        loop {
+            match context.store.sync_sealed().await {
+                Ok(true) if !context.stopping.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => warn!("a sealed replica could not be synced: {error}"),
+            }
+        }
+    }
+}

@@ -6,6 +6,8 @@
 use std::{
     io::{self, IoSlice},
     path::PathBuf,
+    pin::Pin,
+    task::Poll,
     time::Duration,
 };
 
@@ -21,7 +23,7 @@ use quarry_proto::{
     v1,
 };
 use quarry_types::{ClusterId, ErrorCode, ServerId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// A connection is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +145,36 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let frame = header.frame(&self.meta).map_err(|e| self.garbage(e))?;
         self.payload_left = header.payload_bytes();
         Ok(Some((frame, self.payload_left)))
+    }
+
+    /// The next frame without waiting for it, if all of it is here, it has no payload and is `wanted`; else nothing is taken.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnError::Io`]. What is no frame is left for [`FrameReader::next`] to say.
+    pub async fn at_hand<T>(&mut self, wanted: impl FnOnce(Frame) -> Option<T>) -> Result<Option<T>, ConnError> {
+        if self.payload_left > 0 {
+            return Ok(None);
+        }
+        let from = &mut self.from;
+        let filled = std::future::poll_fn(|cx| match Pin::new(&mut *from).poll_fill_buf(cx) {
+            Poll::Ready(filled) => Poll::Ready(filled.map(drop)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        });
+        filled.await.map_err(|e| io_error(&self.peer, e))?;
+        let here = self.from.buffer();
+        let Some((head, rest)) = here.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Ok(header) = Header::decode(head) else { return Ok(None) };
+        let Some(meta) = rest.get(..header.meta_bytes()).filter(|_| header.payload_bytes() == 0) else {
+            return Ok(None);
+        };
+        let Ok(frame) = header.frame(meta) else { return Ok(None) };
+        let wanted = wanted(frame);
+        if wanted.is_some() {
+            let taken = HEADER_BYTES + header.meta_bytes();
+            self.from.consume(taken);
+        }
+        Ok(wanted)
     }
 
     /// The next frame, where the stream must not end and a `Failure` is an error.

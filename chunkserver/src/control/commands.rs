@@ -133,7 +133,7 @@ async fn one(context: &Context, by: By, order: Order) -> (ChunkId, Result<Option
     let (chunk, ends_writing, outcome) = match order {
         Order::Fence(chunk) => (chunk, true, store.fence(chunk).await.map(Some)),
         Order::Commit(chunk, length, crc) => {
-            (chunk, true, store.commit_seal(by.leadership, chunk, length, crc).await.map(Some))
+            (chunk, true, store.commit_seal_as_promised(by.leadership, chunk, length, crc).await.map(Some))
         }
         Order::Delete(chunk) => {
             let deleted = match context.removals.begin(by.registration).await {

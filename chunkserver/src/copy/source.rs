@@ -61,6 +61,7 @@ impl<'a> Source<'a> {
             copy: true,
             salvage: self.salvage,
             open: false,
+            beside: false,
         };
         let asked = timeout(&*self.context.world.clock, FRAME_DEADLINE, self.conn.writer.send(read)).await;
         self.in_time(asked)?;

@@ -148,6 +148,12 @@ impl NextWriter {
         timed(&self.peer, sending).await
     }
 
+    /// Sends the last part of the last packet's payload and the seal behind it, so that both arrive at once.
+    pub(super) async fn last_payload(&mut self, part: &[u8], seal: v1::Seal) -> Result<(), WireError> {
+        let sending = self.writer.payload_and_send(part, seal);
+        timed(&self.peer, sending).await
+    }
+
     /// Hands over what was sent.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         let sending = self.writer.flush();

@@ -26,7 +26,7 @@ pub(super) async fn serve(context: &Context, writer: &mut ConnWriter, read: v1::
         true => context.copy_reads.acquire().await.ok(),
         false => None,
     };
-    let _reading = (!read.copy).then(|| context.readers.begin(ChunkId(read.chunk)));
+    let _reading = context.readers.begin_read(&read);
     // Each read holds a buffer or two: past the limit it waits, and the caller's deadline decides how long.
     let Ok(_permit) = context.reads.acquire().await else {
         return false;

@@ -18,7 +18,7 @@ use super::{
     forward::{self, NextReader, NextWriter},
     grant::{self, Permitted},
     limits::{LINGER, QUEUED_PACKETS, REASON_DEADLINE, STALL_DEADLINE, WRITE_IDLE_DEADLINE},
-    local::{self, Step},
+    local::{self, Append, Seal, Step},
     progress::Say,
     streams::{Entered, WriteState},
 };
@@ -197,7 +197,11 @@ impl Receive<'_> {
             return Err(WireError::new(ErrorCode::Unavailable, "the writer went away"));
         };
         match frame {
-            Frame::Packet(packet) => self.packet(reader, packet, bytes).await?,
+            Frame::Packet(packet) => {
+                if let Some(seal) = self.packet(reader, packet, bytes).await? {
+                    return self.seal(seal).await.map(|()| false);
+                }
+            }
             Frame::Flush(flush) => {
                 self.at_end("flush", flush.length)?;
                 if !self.state.update(|progress| progress.flush_asked(flush.length)) {
@@ -211,8 +215,7 @@ impl Receive<'_> {
                 self.at_end("seal", seal.length)?;
                 self.state.update(|progress| progress.seal_forwarded(clock.now()));
                 self.forward_frame(seal).await?;
-                self.queue(Step::Seal { length: seal.length, crc: Crc32(seal.crc) }).await?;
-                return Ok(false);
+                return self.seal(seal).await.map(|()| false);
             }
             other => return Err(reader.unexpected(&other, "Packet, Flush or Seal").into()),
         }
@@ -248,8 +251,13 @@ impl Receive<'_> {
         Ok(packet.piece_crcs.iter().map(|crc| Crc32(*crc)).zip(lengths).collect())
     }
 
-    /// Receives a packet, verifies each piece and passes it on before the next has arrived.
-    async fn packet(&mut self, reader: &mut ConnReader, packet: v1::Packet, bytes: u32) -> Result<(), WireError> {
+    /// Receives a packet, verifies each piece and passes it on before the next has arrived; with the seal, if it is right behind.
+    async fn packet(
+        &mut self,
+        reader: &mut ConnReader,
+        packet: v1::Packet,
+        bytes: u32,
+    ) -> Result<Option<v1::Seal>, WireError> {
         let pieces = self.shape(&packet, bytes)?;
         let offset = packet.offset;
         let (chunk, server) = (self.permitted.chunk, self.context.server);
@@ -266,6 +274,7 @@ impl Receive<'_> {
         let last = pieces.len() - 1;
         let end = offset + u64::from(bytes);
         let mut at = offset;
+        let mut seal = None;
         for (i, (crc, length)) in pieces.iter().enumerate() {
             // A piece is at most a block.
             let part = buffer.grow(*length as usize).ok_or_else(|| misfit(chunk))?;
@@ -277,23 +286,55 @@ impl Receive<'_> {
                 return Err(corrupt(chunk, at, server));
             }
             at += length;
-            let Some(next) = &mut self.next else {
+            if i < last {
+                self.pass_on(part).await?;
                 continue;
-            };
-            if i == last {
-                // Before the last bytes leave: the answer may be faster than the next line.
-                let now = self.context.world.clock.now();
-                self.state.update(|progress| progress.forwarded(end, now));
             }
-            let mut forwarded = self.state.unless_failed(next.payload(part)).await?;
-            if i == last && forwarded.is_ok() {
-                forwarded = self.state.unless_failed(next.flush()).await?;
-            }
-            self.or_reason(forwarded).await?;
+            let behind = reader.at_hand(|frame| match frame {
+                Frame::Seal(seal) if seal.length == end => Some(seal),
+                _ => None,
+            });
+            seal = behind.await?;
+            self.pass_on_last(part, end, seal).await?;
         }
         trace!(target: "quarry::pipeline", %server, chunk = chunk.0, offset, bytes, request_id, "packet_end");
         self.end = end;
-        self.queue(Step::Append { offset, pieces, bytes: buffer.freeze() }).await
+        self.queue(Step::Append(Append { offset, pieces, bytes: buffer.freeze() })).await?;
+        Ok(seal)
+    }
+
+    async fn pass_on(&mut self, part: &[u8]) -> Result<(), WireError> {
+        let Some(next) = &mut self.next else { return Ok(()) };
+        let forwarded = self.state.unless_failed(next.payload(part)).await?;
+        self.or_reason(forwarded).await
+    }
+
+    /// Passes on the end of a packet that ends at `end`, and the seal behind it.
+    async fn pass_on_last(&mut self, part: &[u8], end: u64, seal: Option<v1::Seal>) -> Result<(), WireError> {
+        let Some(next) = &mut self.next else { return Ok(()) };
+        // Before the last bytes leave: the answer may be faster than the next line.
+        let now = self.context.world.clock.now();
+        self.state.update(|progress| {
+            progress.forwarded(end, now);
+            if seal.is_some() {
+                progress.seal_forwarded(now);
+            }
+        });
+        let sending = async {
+            match seal {
+                Some(seal) => next.last_payload(part, seal).await,
+                None => {
+                    next.payload(part).await?;
+                    next.flush().await
+                }
+            }
+        };
+        let forwarded = self.state.unless_failed(sending).await?;
+        self.or_reason(forwarded).await
+    }
+
+    async fn seal(&mut self, seal: v1::Seal) -> Result<(), WireError> {
+        self.queue(Step::Seal(Seal { length: seal.length, crc: Crc32(seal.crc) })).await
     }
 
     async fn forward_frame(&mut self, frame: impl Into<Frame>) -> Result<(), WireError> {

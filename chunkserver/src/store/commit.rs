@@ -15,15 +15,18 @@ use super::{
     replica::{Inner, Replica},
     shared::Shared,
     sync_points,
+    synced_later::SyncWhen,
 };
 
 impl Shared {
+    /// `sync`: when what a writer sealed without a sync becomes durable.
     pub(super) fn commit_seal(
         &self,
         by: Leadership,
         chunk: ChunkId,
         length: u64,
         crc: Crc32,
+        sync: SyncWhen,
     ) -> Result<Receipt, StoreError> {
         let _following = self.while_following(by)?;
         let replica = self.find(chunk)?;
@@ -48,11 +51,14 @@ impl Shared {
             )
         };
         match next {
-            SealStep::Done => {}
+            SealStep::Done => self.stop(&replica, &mut inner, sync == SyncWhen::Now)?,
             SealStep::Record => {
-                self.stop(&replica, &mut inner, true)?;
+                self.stop(&replica, &mut inner, sync == SyncWhen::Now)?;
                 let tail_crc = inner.record.tail_crc;
                 self.record_seal(&replica, &mut inner, length, crc, tail_crc)?;
+                if !inner.record.durable {
+                    self.sync_later(chunk, length);
+                }
             }
             SealStep::Cut => {
                 self.stop(&replica, &mut inner, true)?;

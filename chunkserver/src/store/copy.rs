@@ -29,6 +29,7 @@ use super::{
     replica::{Inner, Replica},
     shared::Shared,
     sync_points,
+    synced_later::SyncWhen,
 };
 
 /// Copies under way at once; further ones are refused as busy.
@@ -126,7 +127,7 @@ impl Shared {
                 format!("chunk {chunk} is being written here and cannot be copied; fence it first"),
             ));
         }
-        match self.commit_seal(by, chunk, length, crc) {
+        match self.commit_seal(by, chunk, length, crc, SyncWhen::Now) {
             Ok(receipt) => Ok(Some(receipt)),
             Err(error) if replaceable(&lock(&replica.inner), length) => {
                 tracing::info!(%chunk, %error, "the replica is to be replaced by a copy");

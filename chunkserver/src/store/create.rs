@@ -1,7 +1,9 @@
 //! The beginning of a replica.
 //!
-//! The record is durable before the file exists. So a file without a record is one whose record was deleted, and a
-//! member that restarts knows of every chunk it ever took part in (S1).
+//! It is only in memory until its first bytes come. Of several packets, the record is durable before the file exists; a
+//! chunk that comes whole, with its seal, has one record, written behind its file. Either way no byte is acknowledged
+//! before there is a record: a file without one is of a chunk of which this member acknowledged nothing, or that was
+//! deleted, and a member that restarts knows of every chunk of which it did acknowledge a byte (S1).
 
 use std::sync::Arc;
 
@@ -33,26 +35,21 @@ impl Shared {
                 format!("chunk {chunk}: a limit of {limit} bytes is not in 1..={CHUNK_BYTES}"),
             ));
         }
-        let cluster = self.cluster()?;
+        self.cluster()?;
         let dir = self.roomiest(chunk)?;
         // A chunk that breaks off after a few bytes costs the cluster more than another server does.
         let useful = DATA_OFFSET + limit.min(PACKET_BYTES);
         dir.take(&*self.world.disk, useful)?;
         dir.release(useful - DATA_OFFSET);
         let replica = Arc::new(Replica::new(chunk, dir, ReplicaRecord::open(), DATA_OFFSET));
-        // Held from before anyone can find the replica: a fence waits until it exists or has failed.
+        // Held from before anyone can find the replica: a fence waits until it can be written.
         let mut inner = lock(&replica.inner);
         if let Err(error) = self.admit(&replica) {
             replica.dir.release(DATA_OFFSET);
             return Err(error);
         }
-        match self.begin(&replica, &mut inner, limit, Header { cluster, server: self.server, chunk }) {
-            Ok(()) => self.note(&replica, &inner.record),
-            Err(error) => {
-                tracing::warn!(%chunk, %error, "a replica could not begin");
-                return Err(error);
-            }
-        }
+        inner.live = Some(Live::new(limit));
+        self.note(&replica, &inner.record);
         drop(inner);
         Ok(replica)
     }
@@ -93,40 +90,86 @@ impl Shared {
         Ok(())
     }
 
-    fn begin(&self, replica: &Replica, inner: &mut Inner, limit: u64, header: Header) -> Result<(), StoreError> {
+    /// Gives a replica its record, and then its file, for bytes that come in more than one packet.
+    pub(super) fn begin(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
         let chunk = replica.chunk;
+        let header = self.header(chunk)?;
         let changes = Changes::default().replica(chunk, &inner.record);
         if let Err(error) = self.write_index(&replica.dir, changes, sync_points::CREATE_RECORD) {
             // Not a byte was taken, so forgetting it is safe even if the record did get through.
-            inner.gone = true;
-            replica.dir.release(inner.room);
-            let mut state = lock(&self.state);
-            state.replicas.remove(&chunk);
-            state.open = state.open.saturating_sub(1);
+            self.forget(replica, inner, &error);
             return Err(error);
         }
         let path = replica.dir.file(chunk);
         match ChunkFile::create(&*self.world.disk, &path, &header) {
             Ok(file) => {
-                inner.live =
-                    Some(Live { file, sums: ChunkSums::default(), limit, named: false, begun: 0, broken: None });
+                if let Some(live) = &mut inner.live {
+                    live.file = Some(file);
+                }
                 Ok(())
             }
             Err(error) => {
                 // The record stays, as a fenced replica of no bytes. Losing that is harmless: a restart makes the same of it.
                 inner.record = inner.record.fenced(&ChunkSums::default(), true, false);
+                inner.stopped = true;
+                self.closed(inner);
                 inner.settle_room(&replica.dir);
-                {
-                    let mut state = lock(&self.state);
-                    state.open = state.open.saturating_sub(1);
-                }
                 self.note(replica, &inner.record);
                 let changes = Changes::default().replica(chunk, &inner.record);
                 if let Err(error) = self.write_index(&replica.dir, changes, sync_points::IN_ORDER) {
                     tracing::warn!(%chunk, %error, "an empty replica could not be recorded as fenced");
                 }
-                Err(StoreError::io(&path, "create", &error))
+                let error = StoreError::io(&path, "create", &error);
+                tracing::warn!(%chunk, %error, "a replica could not begin");
+                Err(error)
             }
         }
+    }
+
+    /// Gives a replica its file, with all that it will ever hold. The record follows with the seal.
+    pub(super) fn begin_whole(
+        &self,
+        replica: &Replica,
+        inner: &mut Inner,
+        sums: ChunkSums,
+        data: &[u8],
+    ) -> Result<(), StoreError> {
+        let (chunk, bytes) = (replica.chunk, sums.length());
+        let header = self.header(chunk)?;
+        replica.dir.take(&*self.world.disk, bytes)?;
+        inner.room += bytes;
+        let path = replica.dir.file(chunk);
+        match ChunkFile::create_whole(&*self.world.disk, &path, &header, &sums, data) {
+            Ok(file) => {
+                if let Some(live) = &mut inner.live {
+                    (live.file, live.sums, live.settled) = (Some(file), sums, true);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let error = StoreError::io(&path, "create", &error);
+                self.forget(replica, inner, &error);
+                // What there is of it has no record, so the next start would remove it.
+                drop(self.world.disk.remove_file(&path));
+                Err(error)
+            }
+        }
+    }
+
+    fn header(&self, chunk: ChunkId) -> Result<Header, StoreError> {
+        Ok(Header { cluster: self.cluster()?, server: self.server, chunk })
+    }
+
+    /// Makes as if a replica that has no record had never been here.
+    fn forget(&self, replica: &Replica, inner: &mut Inner, why: &StoreError) {
+        let chunk = replica.chunk;
+        tracing::warn!(%chunk, error = %why, "a replica could not begin");
+        inner.gone = true;
+        self.closed(inner);
+        replica.dir.release(inner.room);
+        inner.room = 0;
+        let mut state = lock(&self.state);
+        state.replicas.remove(&chunk);
+        state.inventory.remove(chunk);
     }
 }

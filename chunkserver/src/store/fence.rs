@@ -96,7 +96,7 @@ impl Shared {
     pub(super) fn stop(&self, replica: &Replica, inner: &mut Inner, durable: bool) -> Result<(), StoreError> {
         match inner.record.state {
             ReplicaState::Open => self.stop_open(replica, inner, durable),
-            ReplicaState::Fenced if durable && !inner.record.durable => {
+            ReplicaState::Fenced | ReplicaState::Sealed if durable && !inner.record.durable => {
                 self.sync_settled(replica, inner)?;
                 let record = inner.record.made_durable();
                 let changes = Changes::default().replica(replica.chunk, &record);
@@ -112,14 +112,17 @@ impl Shared {
 
     fn stop_open(&self, replica: &Replica, inner: &mut Inner, durable: bool) -> Result<(), StoreError> {
         inner.stopped = true;
-        let Some(live) = &inner.live else {
-            return Err(StoreError::new(ErrorCode::Internal, format!("chunk {}: open without a file", replica.chunk)));
+        let Some(live) = &mut inner.live else {
+            return Err(StoreError::new(ErrorCode::Internal, format!("chunk {}: open without a writer", replica.chunk)));
         };
         let sums = live.sums.clone();
         // An empty replica needs no file, so there is nothing to make durable but its record.
         let empty = sums.length() == 0;
         if !empty {
-            live.file.settle(&sums).map_err(|e| StoreError::io(&replica.dir.file(replica.chunk), "write", &e))?;
+            if let Some(file) = live.file.as_ref().filter(|_| !live.settled) {
+                file.settle(&sums).map_err(|e| StoreError::io(&replica.dir.file(replica.chunk), "write", &e))?;
+                live.settled = true;
+            }
             if durable {
                 self.sync_live(replica, inner, Wanted::Fence)?;
             }

@@ -28,6 +28,22 @@ impl ChunkFile {
         Ok(ChunkFile(file.into()))
     }
 
+    /// A new file with all that it will ever hold. Nothing is durable yet.
+    pub(super) fn create_whole(
+        disk: &dyn Disk,
+        path: &Path,
+        header: &Header,
+        sums: &ChunkSums,
+        data: &[u8],
+    ) -> io::Result<Self> {
+        let file = disk.open(path, OpenMode::CreateNew)?;
+        let mut head = header.encode();
+        head.extend(page(sums));
+        file.write_all_at(&head, 0)?;
+        file.write_all_at(data, DATA_OFFSET)?;
+        Ok(ChunkFile(file.into()))
+    }
+
     pub(super) fn open(disk: &dyn Disk, path: &Path, mode: OpenMode) -> io::Result<Self> {
         Ok(ChunkFile(disk.open(path, mode)?.into()))
     }
@@ -82,12 +98,7 @@ impl ChunkFile {
     /// Makes the file end where `sums` do, with all their block CRCs in the page. Slots behind the end become 0.
     pub(super) fn settle(&self, sums: &ChunkSums) -> io::Result<()> {
         self.0.set_len(file_bytes(sums.length()))?;
-        let mut page = encode_slots(sums.blocks());
-        if planted!("lose-last-crc") {
-            page = encode_slots(sums.full().iter().copied());
-        }
-        page.resize(PAGE_BYTES, 0);
-        self.0.write_all_at(&page, PAGE_OFFSET)
+        self.0.write_all_at(&page(sums), PAGE_OFFSET)
     }
 
     /// Cuts a sealed file to `length`, and sets the CRC of its last block, of which `tail_crc` covers what is left. Does
@@ -103,4 +114,14 @@ impl ChunkFile {
     pub(super) fn sync(&self, point: SyncPoint) -> io::Result<()> {
         self.0.sync_data(point)
     }
+}
+
+/// The page of all block CRCs, empty behind the last.
+fn page(sums: &ChunkSums) -> Vec<u8> {
+    let mut page = encode_slots(sums.blocks());
+    if planted!("lose-last-crc") {
+        page = encode_slots(sums.full().iter().copied());
+    }
+    page.resize(PAGE_BYTES, 0);
+    page
 }

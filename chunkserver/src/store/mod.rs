@@ -9,6 +9,7 @@
 //! | `copy`, `copy_writer`, `kept` | the receiving replica of a copy; the files of replicas that copies replaced |
 //! | `adopt`, `probe` | which master is followed; whether the disks answer |
 //! | `watched`, `health`, `restore` | what the disks' calls say about them; out of service; back in service while running |
+//! | `synced_later` | replicas that are sealed before they are durable, which buffered durability allows |
 //! | `scrub` | reads sealed replicas again, and when each was last verified |
 //! | `dir`, `index`, `file`, `cache` | one data directory, its index, one chunk file, files kept open |
 //! | `replica`, `shared` | one replica in memory; what all operations share |
@@ -42,6 +43,7 @@ mod salvage;
 mod scrub;
 mod shared;
 pub mod sync_points;
+mod synced_later;
 mod watched;
 mod write;
 
@@ -67,6 +69,7 @@ use replica::Replica;
 pub use salvage::{Run, Salvager};
 pub use scrub::{Check, ScrubStatus};
 use shared::Shared;
+use synced_later::SyncWhen;
 
 /// The chunk store. Cheap to clone. Dropping a future of its methods does not stop the work.
 #[derive(Clone)]
@@ -150,7 +153,37 @@ impl Store {
         length: u64,
         crc: Crc32,
     ) -> Result<Receipt, StoreError> {
-        work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc)).await
+        work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc, SyncWhen::Now)).await
+    }
+
+    /// The same, as durable as this server promises its writers: with buffered durability what a writer sealed is synced later,
+    /// by [`Store::sync_sealed`], and the receipt says that it is not durable.
+    ///
+    /// # Errors
+    /// As [`Store::commit_seal`].
+    pub async fn commit_seal_as_promised(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        let sync = match self.0.durability {
+            Durability::Sealed => SyncWhen::Now,
+            Durability::Buffered => SyncWhen::Later,
+        };
+        work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc, sync)).await
+    }
+
+    /// Makes one replica durable that was sealed without a sync, if its time has come; whether there was one.
+    ///
+    /// # Errors
+    /// DiskFailed; the replica is then in quarantine.
+    pub async fn sync_sealed(&self) -> Result<bool, StoreError> {
+        match self.0.next_to_sync() {
+            None => Ok(false),
+            Some(chunk) => work(&self.0, move |shared| shared.sync_sealed(chunk)).await.map(|()| true),
+        }
     }
 
     /// Removes the replica, whatever its state, and leaves a durable tombstone (S6). Ends a copy of the chunk that is on
@@ -362,9 +395,8 @@ impl ReplicaWriter {
     ///
     /// # Errors
     /// Fenced; Corrupt; InvalidArgument; NoSpace; DiskFailed. After an error that came from the disk only a fence helps.
-    pub async fn append(&self, offset: u64, pieces: &[(Crc32, u64)], data: Bytes) -> Result<(), StoreError> {
+    pub async fn append(&self, offset: u64, pieces: Vec<(Crc32, u64)>, data: Bytes) -> Result<(), StoreError> {
         let replica = Arc::clone(&self.replica);
-        let pieces = pieces.to_vec();
         work(&self.shared, move |shared| shared.append(&replica, offset, &pieces, &data)).await
     }
 
@@ -385,6 +417,23 @@ impl ReplicaWriter {
     pub async fn seal(&self, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
         let replica = Arc::clone(&self.replica);
         work(&self.shared, move |shared| shared.seal(&replica, length, crc)).await
+    }
+
+    /// [`ReplicaWriter::append`] of the last bytes and [`ReplicaWriter::seal`] in one, which costs less; after an error it is not
+    /// known how far it came.
+    ///
+    /// # Errors
+    /// As of both.
+    pub async fn append_last(
+        &self,
+        offset: u64,
+        pieces: Vec<(Crc32, u64)>,
+        data: Bytes,
+        length: u64,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        let replica = Arc::clone(&self.replica);
+        work(&self.shared, move |shared| shared.append_last(&replica, offset, &pieces, &data, (length, crc))).await
     }
 
     /// Every member has the chunk up to `length`: readers may go that far.

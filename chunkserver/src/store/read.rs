@@ -220,13 +220,12 @@ impl Shared {
             Err(error) if error.code() == ErrorCode::Fenced => return Err(error),
             Err(error) => inner.live.as_mut().ok_or(error)?,
         };
-        let file = live.file.clone();
+        let Some(file) = live.file.clone().filter(|_| bytes > 0) else {
+            return Ok((Bytes::new(), Vec::new()));
+        };
         let full = live.sums.full().iter().copied().skip((offset / BLOCK_BYTES) as usize);
         let mut crcs: Vec<_> = full.take((bytes / BLOCK_BYTES) as usize).collect();
         drop(inner);
-        if bytes == 0 {
-            return Ok((Bytes::new(), Vec::new()));
-        }
         if !bytes.is_multiple_of(BLOCK_BYTES) {
             crcs.push(tail_crc);
         }

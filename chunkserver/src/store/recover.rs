@@ -1,6 +1,6 @@
 //! What a start does with the replicas it finds.
 //!
-//! Open ones are cut back to what is proven and fenced (S1), interrupted cuts are finished (S2), missing files are
+//! Open ones are cut back to what is proven and fenced (S1), sealed ones that were not synced are proven, interrupted cuts are finished (S2), missing files are
 //! noticed. Sealed data is not read: that is what scrubbing is for, and a start must not take hours.
 //!
 //! Files that no record claims are removed. That is safe because the record of a written replica is durable before its
@@ -183,10 +183,11 @@ impl Shared {
         Ok(files)
     }
 
-    /// Cuts a replica back to what is proven and fences it; whether there is a new record to be written. An error means
-    /// that the disk cannot be used.
+    /// Cuts a replica back to what is proven and fences it; whether there is a new record to be written. One that is sealed for
+    /// ever, and was not synced, is proven whole or goes into quarantine. An error means that the disk cannot be used.
     fn recover_open(&self, replica: &Replica, inner: &mut Inner) -> Result<bool, StoreError> {
         let path = replica.dir.file(replica.chunk);
+        let sealed = inner.record.state == ReplicaState::Sealed;
         let failed = |e: io::Error| StoreError::io(&path, "recover", &e);
         let file = match ChunkFile::open(&*self.world.disk, &path, OpenMode::Write) {
             Ok(file) => Some(file),
@@ -208,7 +209,14 @@ impl Shared {
                 return Ok(false);
             }
         };
-        tracing::info!(chunk = %replica.chunk, bytes = sums.length(), "an open replica is fenced by the restart");
+        if sealed && !complete {
+            let detail = format!("{} bytes of {} are proven; it had not been synced", sums.length(), inner.record.length);
+            self.quarantine(replica, inner, Quarantine::Missing, &detail);
+            return Ok(false);
+        }
+        if !sealed {
+            tracing::info!(chunk = %replica.chunk, bytes = sums.length(), "an open replica is fenced by the restart");
+        }
         if let Some(file) = file.filter(|_| sums.length() > 0) {
             file.settle(&sums).map_err(failed)?;
             if let Err(error) = file.sync(sync_points::RECOVERY_DATA) {
@@ -221,7 +229,10 @@ impl Shared {
                 return Ok(false);
             }
         }
-        inner.record = inner.record.fenced(&sums, true, inner.record.restarted || !complete);
+        inner.record = match sealed {
+            true => inner.record.made_durable(),
+            false => inner.record.fenced(&sums, true, inner.record.restarted || !complete),
+        };
         inner.settle_room(&replica.dir);
         Ok(true)
     }
@@ -246,7 +257,7 @@ impl Shared {
             return Ok(prove_nothing(record));
         }
         let bytes = file.data_bytes()?;
-        if record.state == ReplicaState::Fenced {
+        if matches!(record.state, ReplicaState::Fenced | ReplicaState::Sealed) {
             // It was settled without a sync. If nothing of it is missing, then what was stated about it still holds.
             let stated = Mark { length: record.length, tail_crc: record.tail_crc };
             let mut recovery = Recovery::new(head.slots.clone(), bytes.min(record.length), stated);

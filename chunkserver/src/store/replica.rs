@@ -50,15 +50,32 @@ pub(super) struct Inner {
 
 /// What a replica needs while it is written.
 pub(super) struct Live {
-    pub(super) file: ChunkFile,
+    /// Absent before the first bytes: there is neither a file nor a record then.
+    pub(super) file: Option<ChunkFile>,
     pub(super) sums: ChunkSums,
     pub(super) limit: u64,
+    /// The file ends where `sums` do, with all their block CRCs: nothing is to be written at the end.
+    pub(super) settled: bool,
     /// Whether the file's name is durable.
     pub(super) named: bool,
     /// Bytes of which the sync was begun.
     pub(super) begun: u64,
     /// A write failed half-way: nothing may follow it.
     pub(super) broken: Option<StoreError>,
+}
+
+impl Live {
+    pub(super) fn new(limit: u64) -> Self {
+        Live {
+            file: None,
+            sums: ChunkSums::default(),
+            limit,
+            settled: false,
+            named: false,
+            begun: 0,
+            broken: None,
+        }
+    }
 }
 
 /// How far an open replica is written and may be read.
@@ -143,6 +160,11 @@ impl Inner {
             Some(error) => Err(error.clone()),
             None => Ok(live),
         }
+    }
+
+    /// Whether it has, or had, a file.
+    pub(super) fn has_begun(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.file.is_some())
     }
 
     /// Sets the room it takes, and tells the directory.

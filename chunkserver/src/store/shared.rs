@@ -30,6 +30,7 @@ use super::{
     probe::Probes,
     replica::{Inner, Replica, item},
     sync_points,
+    synced_later::Unsynced,
 };
 
 pub(super) struct Shared {
@@ -75,6 +76,8 @@ pub(super) struct State {
     pub(super) schedule: Schedule,
     /// Bytes that scrubbing has read.
     pub(super) scrubbed: u64,
+    /// Sealed replicas that are not durable yet.
+    pub(super) unsynced: Unsynced,
 }
 
 impl Shared {

@@ -8,7 +8,8 @@ use super::{
     StoreError,
     dir::lock,
     index::Changes,
-    replica::{Inner, Live, Replica},
+    file::ChunkFile,
+    replica::{Inner, Replica},
     shared::Shared,
     sync_points,
 };
@@ -25,24 +26,45 @@ impl Shared {
         pieces: &[(Crc32, u64)],
         data: &Bytes,
     ) -> Result<(), StoreError> {
-        let chunk = replica.chunk;
-        let bytes = data.len() as u64;
         verify_pieces(replica, offset, pieces, data)?;
         let mut inner = lock(&replica.inner);
+        let sums = sums_after(replica, &mut inner, offset, pieces, data)?;
+        self.write_next(replica, &mut inner, sums, data)
+    }
+
+    /// [`Shared::append`] of the last bytes and [`Shared::seal`] in one. A chunk that comes whole takes one record and three syncs.
+    pub(super) fn append_last(
+        &self,
+        replica: &Replica,
+        offset: u64,
+        pieces: &[(Crc32, u64)],
+        data: &Bytes,
+        end: (u64, Crc32),
+    ) -> Result<Receipt, StoreError> {
+        verify_pieces(replica, offset, pieces, data)?;
+        let mut inner = lock(&replica.inner);
+        let sums = sums_after(replica, &mut inner, offset, pieces, data)?;
+        // One that will not be sealed after all is an open replica like others, with a record of its own.
+        if !inner.has_begun() && (sums.length(), sums.combined()) == end {
+            self.begin_whole(replica, &mut inner, sums, data)?;
+        } else {
+            self.write_next(replica, &mut inner, sums, data)?;
+        }
+        self.end(replica, &mut inner, end)
+    }
+
+    /// Writes the bytes up to which `sums` go behind those that are there.
+    fn write_next(&self, replica: &Replica, inner: &mut Inner, sums: ChunkSums, data: &Bytes) -> Result<(), StoreError> {
+        if !inner.has_begun() {
+            self.begin(replica, inner)?;
+        }
+        let (chunk, bytes) = (replica.chunk, data.len() as u64);
         let live = inner.writable(chunk)?;
-        if offset != live.sums.length() || offset.saturating_add(bytes) > live.limit {
-            let (here, limit) = (live.sums.length(), live.limit);
-            return Err(invalid(
-                replica,
-                &format!("{bytes} bytes at {offset} do not continue its {here} within {limit}"),
-            ));
-        }
-        let mut sums = live.sums.clone();
-        for (crc, bytes) in pieces {
-            sums.push(*crc, *bytes).map_err(|e| invalid(replica, &e.to_string()))?;
-        }
+        let Some(file) = &live.file else {
+            return Err(StoreError::new(ErrorCode::Internal, format!("chunk {}: open without a file", replica.chunk)));
+        };
         replica.dir.take(&*self.world.disk, bytes)?;
-        if let Err(error) = write(live, &sums, data) {
+        if let Err(error) = write(file, live.sums.length(), live.sums.full().len(), &sums, data) {
             // Part of it may be in the file, behind what counts. A fence cuts it off.
             let error = StoreError::io(&replica.dir.file(chunk), "write", &error);
             live.broken = Some(error.clone());
@@ -52,7 +74,7 @@ impl Shared {
         live.sums = sums;
         let waits = live.sums.length() - live.begun;
         if self.durability == Durability::Sealed && waits >= BEGIN_SYNC_BYTES {
-            live.file.begin_sync(live.begun, waits);
+            file.begin_sync(live.begun, waits);
             live.begun += waits;
         }
         lock(&replica.progress).write(&live.sums);
@@ -80,7 +102,10 @@ impl Shared {
     }
 
     pub(super) fn seal(&self, replica: &Replica, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
-        let mut inner = lock(&replica.inner);
+        self.end(replica, &mut lock(&replica.inner), (length, crc))
+    }
+
+    fn end(&self, replica: &Replica, inner: &mut Inner, (length, crc): (u64, Crc32)) -> Result<Receipt, StoreError> {
         let live = inner.writable(replica.chunk)?;
         let (here, here_crc) = (live.sums.length(), live.sums.combined());
         if (here, here_crc) != (length, crc) {
@@ -92,8 +117,8 @@ impl Shared {
                 ),
             ));
         }
-        self.stop(replica, &mut inner, self.durability == Durability::Sealed)?;
-        self.receipt(replica, &inner)
+        self.stop(replica, inner, self.durability == Durability::Sealed)?;
+        self.receipt(replica, inner)
     }
 
     /// Makes an open replica's data, block CRCs and name durable. A failed sync condemns the replica.
@@ -103,12 +128,13 @@ impl Shared {
             Wanted::Fence => (sync_points::FENCE_DATA, sync_points::FENCE_DIR),
         };
         let Some(live) = &mut inner.live else { return Ok(()) };
+        let Some(file) = &live.file else { return Ok(()) };
         match why {
             Wanted::Flush if planted!("skip-fsync-of-flush") => return Ok(()),
             Wanted::Fence if planted!("skip-fsync-before-receipt") => return Ok(()),
             _ => {}
         }
-        if let Err(error) = live.file.sync(data_point) {
+        if let Err(error) = file.sync(data_point) {
             return Err(self.sync_failed(replica, inner, &replica.dir.file(replica.chunk), &error));
         }
         if live.named {
@@ -162,9 +188,29 @@ fn verify_pieces(replica: &Replica, offset: u64, pieces: &[(Crc32, u64)], data: 
     Ok(())
 }
 
-/// Writes data, then the CRCs of the blocks that it completes. `sums` are those after it.
-fn write(live: &Live, sums: &ChunkSums, data: &Bytes) -> std::io::Result<()> {
-    live.file.write(live.sums.length(), data)?;
-    let done = live.sums.full().len();
-    live.file.write_slots(done, sums.full().get(done..).unwrap_or_default())
+/// The sums of a replica with `data` behind what it has, if that is where it belongs.
+fn sums_after(
+    replica: &Replica,
+    inner: &mut Inner,
+    offset: u64,
+    pieces: &[(Crc32, u64)],
+    data: &Bytes,
+) -> Result<ChunkSums, StoreError> {
+    let bytes = data.len() as u64;
+    let live = inner.writable(replica.chunk)?;
+    let (here, limit) = (live.sums.length(), live.limit);
+    if offset != here || offset.saturating_add(bytes) > limit {
+        return Err(invalid(replica, &format!("{bytes} bytes at {offset} do not continue its {here} within {limit}")));
+    }
+    let mut sums = live.sums.clone();
+    for (crc, bytes) in pieces {
+        sums.push(*crc, *bytes).map_err(|e| invalid(replica, &e.to_string()))?;
+    }
+    Ok(sums)
+}
+
+/// Writes data at `offset`, then the CRCs of the blocks that it completes, behind the `done` ones. `sums` are those after it.
+fn write(file: &ChunkFile, offset: u64, done: usize, sums: &ChunkSums, data: &Bytes) -> std::io::Result<()> {
+    file.write(offset, data)?;
+    file.write_slots(done, sums.full().get(done..).unwrap_or_default())
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use quarry_env::net::BoxFuture;
-use quarry_types::limits::PACKET_BYTES;
+use quarry_types::{ChunkId, limits::PACKET_BYTES};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -36,13 +36,17 @@ struct Stream {
     /// The sealed chunk of which it is a part, if all of that is fetched: only then can it be compared with what the master
     /// recorded.
     part_of: Option<ChunkInfo>,
+    chunk: ChunkId,
+    /// Another stream is under way in the same chunk, and counts for both where readers are counted.
+    beside: bool,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Stream {
     fn begin(reader: RangeReader, packets: u64, part_of: Option<ChunkInfo>) -> Stream {
         let (to, packets) = mpsc::channel(packets as usize);
-        Stream { packets, part_of, _task: AbortOnDropHandle::new(tokio::spawn(fetch(reader, to))) }
+        let (chunk, beside) = (reader.chunk(), reader.is_beside());
+        Stream { packets, part_of, chunk, beside, _task: AbortOnDropHandle::new(tokio::spawn(fetch(reader, to))) }
     }
 }
 
@@ -140,7 +144,9 @@ impl Ahead {
         self.next += end - from;
         // The next range is of another chunk, or goes on in this one.
         self.from_start &= end < to;
-        let reader = RangeReader::unjudged(&self.file, chunk, from, end);
+        let others = self.streams.iter().map(|other| (other.chunk, other.beside));
+        let beside = has_counted(others, chunk.id);
+        let reader = RangeReader::unjudged(&self.file, chunk, from, end, beside);
         self.streams.push_back(Stream::begin(reader, packets, part_of));
     }
 
@@ -168,6 +174,11 @@ impl Ahead {
     }
 }
 
+/// Whether one of the `streams`, each with whether it counts beside another, already counts for reading `chunk`.
+fn has_counted(mut streams: impl Iterator<Item = (ChunkId, bool)>, chunk: ChunkId) -> bool {
+    streams.any(|(other, beside)| other == chunk && !beside)
+}
+
 async fn fetch(mut reader: RangeReader, to: mpsc::Sender<Received>) {
     loop {
         let received = match reader.next_blocks().await {
@@ -178,6 +189,26 @@ async fn fetch(mut reader: RangeReader, to: mpsc::Sender<Received>) {
         let last = received.is_err();
         if to.send(received).await.is_err() || last {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_streams_in_one_chunk_one_counts_at_any_time() {
+        let mut streams = VecDeque::new();
+        for n in 0..20 {
+            let chunk = ChunkId(n / 7);
+            let beside = has_counted(streams.iter().copied(), chunk);
+            streams.push_back((chunk, beside));
+            let counting = |chunk| streams.iter().filter(|(other, beside)| *other == chunk && !beside).count();
+            assert_eq!(counting(chunk), 1, "{streams:?}");
+            if streams.len() == STREAMS {
+                streams.pop_front();
+            }
         }
     }
 }

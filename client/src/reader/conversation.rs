@@ -27,6 +27,16 @@ pub(super) struct Verified {
     pub(super) crcs: Vec<Crc32>,
 }
 
+/// Bytes of a chunk, to be asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) chunk: &'a ChunkInfo,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// The same reader asks for another part of the chunk at the same time.
+    pub(super) beside: bool,
+}
+
 /// What a replica sends next.
 pub(super) enum Next {
     Data(Verified),
@@ -45,18 +55,17 @@ pub(super) enum Conversation {
 }
 
 impl Conversation {
-    /// Asks `target` for the bytes `from..to` of `chunk` and waits for the first of them.
+    /// Asks `target` for bytes and waits for the first of them.
     pub(super) async fn begin(
         shared: &Shared,
         target: &Target,
-        chunk: &ChunkInfo,
-        from: u64,
-        to: u64,
+        wanted: Wanted<'_>,
     ) -> Result<(Conversation, Next), WireError> {
+        let Wanted { chunk, from, to, .. } = wanted;
         if let Some(begun) = LocalRead::begin(shared, target, chunk, from, to).await? {
             return Ok(begun);
         }
-        let (read, next) = NetworkRead::begin(shared, target, chunk, from, to).await?;
+        let (read, next) = NetworkRead::begin(shared, target, wanted).await?;
         Ok((Conversation::Network(Box::new(read)), next))
     }
 
@@ -88,16 +97,15 @@ impl NetworkRead {
     async fn begin(
         shared: &Shared,
         target: &Target,
-        chunk: &ChunkInfo,
-        from: u64,
-        to: u64,
+        wanted: Wanted<'_>,
     ) -> Result<(NetworkRead, Next), WireError> {
+        let at = wanted.from - wanted.from % BLOCK_BYTES;
         let mut fresh = false;
         loop {
             let pooled = shared.pool.get(target, fresh).await?;
             let reused = pooled.slot.reused;
-            let mut conversation = NetworkRead { pooled, chunk: chunk.clone(), at: from - from % BLOCK_BYTES };
-            match conversation.ask(shared, from, to).await {
+            let mut conversation = NetworkRead { pooled, chunk: wanted.chunk.clone(), at };
+            match conversation.ask(shared, wanted).await {
                 Ok(next) => return Ok((conversation, next)),
                 // The server closed an idle connection, which says nothing about it.
                 Err(ConnError::Io { .. }) if reused && !fresh => fresh = true,
@@ -111,7 +119,8 @@ impl NetworkRead {
         }
     }
 
-    async fn ask(&mut self, shared: &Shared, from: u64, to: u64) -> Result<Next, ConnError> {
+    async fn ask(&mut self, shared: &Shared, wanted: Wanted<'_>) -> Result<Next, ConnError> {
+        let Wanted { from, to, beside, .. } = wanted;
         let read = v1::Read {
             chunk: self.chunk.id.0,
             length: self.chunk.length,
@@ -120,6 +129,7 @@ impl NetworkRead {
             bytes: to - from,
             request_id: shared.config.request_id.clone(),
             open: self.chunk.state == ChunkState::Open,
+            beside,
             ..Default::default()
         };
         let limit = shared.config.stall;

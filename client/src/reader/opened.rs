@@ -13,7 +13,7 @@ use quarry_types::{ChunkId, ClusterId, ErrorCode, ReplicaState, ServerId, limits
 
 use super::{
     Counters,
-    conversation::{Conversation, Next},
+    conversation::{Conversation, Next, Wanted},
 };
 use crate::{
     ChunkInfo, ChunkState, ClientError, FileInfo, FileKind,
@@ -139,7 +139,7 @@ impl Opened {
             .filter(|replica| replica.state != ReplicaState::Quarantined)
             .map(|replica| {
                 let target = Target { cluster: self.cluster, server: replica.server, address: replica.address.clone() };
-                async move { Conversation::begin(shared, &target, chunk, 0, 0).await }
+                async move { Conversation::begin(shared, &target, Wanted { chunk, from: 0, to: 0, beside: false }).await }
             })
             .collect();
         let mut most = None;

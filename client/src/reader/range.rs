@@ -10,11 +10,11 @@ use bytes::{Buf, Bytes};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use quarry_env::Instant;
 use quarry_proto::WireError;
-use quarry_types::{ErrorCode, ReplicaState, ServerId, limits::BLOCK_BYTES};
+use quarry_types::{ChunkId, ErrorCode, ReplicaState, ServerId, limits::BLOCK_BYTES};
 
 use super::{
     Opened,
-    conversation::{Conversation, Next, Verified},
+    conversation::{Conversation, Next, Verified, Wanted},
     failures::{Failures, Judged},
     whole::{Verdict, WholeCheck},
 };
@@ -32,6 +32,8 @@ pub(super) struct RangeReader {
     /// What was delivered, and where the range ends, in the chunk.
     at: u64,
     to: u64,
+    /// The same reader reads another range of the chunk at the same time.
+    beside: bool,
     /// Verified blocks that were not handed out yet, cut to what is new.
     ready: VecDeque<Verified>,
     talk: Option<(ServerId, Conversation)>,
@@ -63,6 +65,7 @@ impl RangeReader {
             file: Arc::clone(file),
             at: from,
             to,
+            beside: false,
             ready: VecDeque::new(),
             talk: None,
             received: from,
@@ -77,8 +80,8 @@ impl RangeReader {
     }
 
     /// The same for who compares the chunk as a whole himself.
-    pub(super) fn unjudged(file: &Arc<Opened>, chunk: ChunkInfo, from: u64, to: u64) -> Self {
-        RangeReader { whole: None, ..RangeReader::new(file, chunk, from, to) }
+    pub(super) fn unjudged(file: &Arc<Opened>, chunk: ChunkInfo, from: u64, to: u64, beside: bool) -> Self {
+        RangeReader { whole: None, beside, ..RangeReader::new(file, chunk, from, to) }
     }
 
     /// Reads a whole sealed chunk again whose blocks do not make its CRC. `whole` has them, and of their bytes the first `delivered` were handed out.
@@ -86,6 +89,14 @@ impl RangeReader {
         whole.restart(delivered);
         let length = chunk.length;
         RangeReader { whole: Some(whole), at: delivered, ..RangeReader::new(file, chunk, 0, length) }
+    }
+
+    pub(super) fn chunk(&self) -> ChunkId {
+        self.chunk.id
+    }
+
+    pub(super) fn is_beside(&self) -> bool {
+        self.beside
     }
 
     /// The next verified bytes, or `None` at the end of the range.
@@ -233,15 +244,16 @@ impl RangeReader {
             return self.refresh().await;
         }
         let (file, chunk, from, to) = (Arc::clone(&self.file), self.chunk.clone(), self.received, self.to);
+        let beside = self.beside;
         let mut waiting: VecDeque<ReplicaInfo> = candidates.into();
         let mut running = FuturesUnordered::new();
         let start = file.shared.world.clock.now();
         let mut hedge = file.shared.world.clock.sleep(file.shared.first_byte.patience());
         let mut hedged = false;
         let ask = |replica: ReplicaInfo| {
-            let (shared, chunk) = (&file.shared, &chunk);
+            let (shared, wanted) = (&file.shared, Wanted { chunk: &chunk, from, to, beside });
             let target = Target { cluster: file.cluster, server: replica.server, address: replica.address };
-            async move { (target.server, Conversation::begin(shared, &target, chunk, from, to).await) }
+            async move { (target.server, Conversation::begin(shared, &target, wanted).await) }
         };
         running.extend(waiting.pop_front().map(&ask));
         loop {

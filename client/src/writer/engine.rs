@@ -51,6 +51,8 @@ pub(super) struct Engine {
     shared: Arc<Shared>,
     target: Target,
     inbox: mpsc::Receiver<Command>,
+    /// Taken from the inbox to see what comes next.
+    seen: Option<Command>,
     window: Window,
     /// Of everything accepted, computed as it came in.
     crc: Crc32,
@@ -91,6 +93,7 @@ impl Engine {
             shared: Arc::clone(shared),
             target,
             inbox,
+            seen: None,
             window: Window::new(at),
             crc: base.1,
             pipeline: None,
@@ -147,6 +150,9 @@ impl Engine {
     /// Waits for the handle or for the primary. `None`: look again.
     async fn wait(&mut self) -> Result<Option<Inbox>, ClientError> {
         let room = self.window.retained() < WINDOW_BYTES;
+        if room && let Some(command) = self.seen.take() {
+            return Ok(Some(Inbox::Took(command)));
+        }
         let Engine { inbox, pipeline, .. } = self;
         let heard = async {
             match pipeline {
@@ -195,8 +201,10 @@ impl Engine {
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let from = self.window.sent();
         let bytes = self.window.next_packet(pipeline.room());
+        let last = bytes.len() as u64 == pipeline.room() || (self.window.unsent() == 0 && self.ends_here());
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let sent = match pipeline.drain() {
-            Ok(()) => pipeline.send(&bytes).await,
+            Ok(()) => pipeline.send(&bytes, last).await,
             Err(broken) => Err(broken),
         };
         let to = from + bytes.len() as u64;
@@ -210,6 +218,17 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(broken) => self.seal_broken(broken).await,
         }
+    }
+
+    /// Whether the handle has ended the file already.
+    fn ends_here(&mut self) -> bool {
+        if self.finishing.is_some() {
+            return true;
+        }
+        if self.seen.is_none() {
+            self.seen = self.inbox.try_recv().ok();
+        }
+        matches!(self.seen, Some(Command::Finish(_)))
     }
 
     fn doing(&self) -> String {
@@ -308,6 +327,11 @@ impl Engine {
                 continue;
             }
             let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+            if pipeline.is_ending() {
+                // The end of a chunk makes it durable as well.
+                self.seal_current().await?;
+                continue;
+            }
             let flushed = pipeline.flush().await;
             self.settle();
             match flushed {

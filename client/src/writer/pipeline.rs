@@ -94,6 +94,8 @@ pub(super) struct Pipeline {
     sums: Sums,
     flushed: u64,
     receipts: Option<Vec<v1::Signed>>,
+    /// The members were asked to end it.
+    ending: bool,
 }
 
 /// What the chunk is made of so far.
@@ -165,6 +167,7 @@ impl Pipeline {
             sums: Sums::default(),
             flushed: 0,
             receipts: None,
+            ending: false,
         }
     }
 
@@ -178,6 +181,11 @@ impl Pipeline {
         self.sums.acked < self.sums.sent
     }
 
+    /// Whether the members were asked to end it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// The file offset up to which every member has the bytes.
     pub(super) fn acked_offset(&self) -> u64 {
         self.permit.offset + self.sums.acked
@@ -188,8 +196,8 @@ impl Pipeline {
         (self.permit, self.sums)
     }
 
-    /// Sends the next bytes, which must fit the room. Acks are taken meanwhile.
-    pub(super) async fn send(&mut self, bytes: &Bytes) -> Result<(), Broken> {
+    /// Sends the next bytes, which must fit the room; behind the last ones, the seal. Acks are taken meanwhile.
+    pub(super) async fn send(&mut self, bytes: &Bytes, last: bool) -> Result<(), Broken> {
         let length = bytes.len() as u64;
         let mut piece_crcs = Vec::new();
         let (mut packet_crc, mut at) = (Crc32::EMPTY, 0usize);
@@ -204,6 +212,7 @@ impl Pipeline {
         self.sums.push(packet_crc, length);
         // A packet is at most 1 MiB.
         let payload_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        self.ending = last;
         let failed = self.send_packet(packet, payload_bytes, bytes).await;
         let error = match failed {
             Ok(()) => return Ok(()),
@@ -214,17 +223,25 @@ impl Pipeline {
     }
 
     async fn send_packet(&mut self, packet: v1::Packet, payload_bytes: u32, bytes: &[u8]) -> Result<(), Failed> {
-        let Pipeline { writer, events, shared, stall, sums, flushed, receipts, .. } = self;
+        let Pipeline { writer, events, shared, stall, sums, flushed, receipts, ending, .. } = self;
+        let seal = ending.then_some(v1::Seal { length: sums.sent, crc: sums.crc.0 });
         let sending = async {
             writer.begin(packet, payload_bytes).await?;
-            writer.payload(bytes).await?;
-            writer.flush().await
+            match seal {
+                Some(seal) => writer.payload_and_send(bytes, seal).await,
+                None => {
+                    writer.payload(bytes).await?;
+                    writer.flush().await
+                }
+            }
         };
         tokio::pin!(sending);
         loop {
             tokio::select! {
                 biased;
-                event = events.recv() => take(event, sums, flushed, receipts).map_err(Failed::Told)?,
+                event = events.recv(), if receipts.is_none() => {
+                    take(event, sums, flushed, receipts).map_err(Failed::Told)?;
+                }
                 sent = &mut sending => return sent.map_err(Failed::Sending),
                 () = shared.world.clock.sleep(*stall) => return Err(Failed::Told(stalled(*stall, "takes no bytes"))),
             }
@@ -237,6 +254,7 @@ impl Pipeline {
             let event = match self.events.try_recv() {
                 Ok(event) => Some(event),
                 Err(mpsc::error::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::error::TryRecvError::Disconnected) if self.receipts.is_some() => return Ok(()),
                 Err(mpsc::error::TryRecvError::Disconnected) => None,
             };
             if let Err(failed) = take(event, &mut self.sums, &mut self.flushed, &mut self.receipts) {
@@ -247,6 +265,10 @@ impl Pipeline {
 
     /// Waits for something from the primary; without end while nothing is due. Cancel-safe.
     pub(super) async fn heard(&mut self) -> Result<(), Broken> {
+        if self.receipts.is_some() {
+            // It was the last thing that the primary had to say.
+            return std::future::pending().await;
+        }
         let waits = self.waits();
         let Pipeline { events, shared, stall, sums, flushed, receipts, .. } = self;
         let failed = tokio::select! {
@@ -274,7 +296,10 @@ impl Pipeline {
     /// Ends the chunk on every member.
     pub(super) async fn seal(&mut self) -> Result<Ended, Broken> {
         let (length, crc) = (self.sums.sent, self.sums.crc);
-        self.command(v1::Seal { length, crc: crc.0 }).await?;
+        if !self.ending {
+            self.ending = true;
+            self.command(v1::Seal { length, crc: crc.0 }).await?;
+        }
         let receipts = loop {
             if let Some(receipts) = self.receipts.take() {
                 break receipts;

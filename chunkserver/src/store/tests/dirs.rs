@@ -218,7 +218,8 @@ async fn a_file_that_cannot_be_created_leaves_an_empty_fenced_replica() {
     let rig = Rig::new(8);
     let store = rig.start().await;
     rig.disk().fail_next_under(Path::new("/a/chunks"), DiskOp::Create, ErrorKind::Other);
-    assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::DiskFailed));
+    let writer = store.create(CHUNK, LIMIT).await.unwrap();
+    assert_eq!(code(append(&writer, b"x").await), Some(ErrorCode::DiskFailed));
     assert_eq!(store.fence(CHUNK).await.unwrap().length, 0);
     assert_eq!(store.disks().await.unwrap()[0].used_bytes, 0);
     assert_eq!(code(store.create(CHUNK, LIMIT).await), Some(ErrorCode::Fenced));

@@ -116,18 +116,30 @@ fn data(chunk: ChunkId, length: usize) -> Vec<u8> {
     (0..length).map(|i| word(i)[i % 8]).collect()
 }
 
-async fn append(writer: &ReplicaWriter, bytes: &[u8]) -> Result<(), StoreError> {
-    let offset = writer.length();
+/// The pieces of `bytes` at `offset`, with their CRCs.
+fn with_crcs(offset: u64, bytes: &[u8]) -> Vec<(Crc32, u64)> {
     let mut at = 0;
-    let crcs: Vec<_> = pieces(offset, bytes.len() as u64)
+    pieces(offset, bytes.len() as u64)
         .map(|piece| {
             let end = at + piece as usize;
             let crc = Crc32::of(&bytes[at..end]);
             at = end;
             (crc, piece)
         })
-        .collect();
-    writer.append(offset, &crcs, Bytes::copy_from_slice(bytes)).await
+        .collect()
+}
+
+async fn append(writer: &ReplicaWriter, bytes: &[u8]) -> Result<(), StoreError> {
+    let offset = writer.length();
+    writer.append(offset, with_crcs(offset, bytes), Bytes::copy_from_slice(bytes)).await
+}
+
+/// Writes what is missing of `all`, which is then to be the whole chunk.
+async fn append_last(writer: &ReplicaWriter, all: &[u8]) -> Result<Receipt, StoreError> {
+    let offset = writer.length();
+    let rest = &all[offset as usize..];
+    let (length, crc) = (all.len() as u64, Crc32::of(all));
+    writer.append_last(offset, with_crcs(offset, rest), Bytes::copy_from_slice(rest), length, crc).await
 }
 
 /// A replica with these bytes, written in packets of an odd size.

@@ -15,11 +15,14 @@ const LIVES_VARIABLE: &str = "QUARRY_POWER_LIVES";
 /// What the store has promised about one chunk.
 #[derive(Default)]
 struct Promise {
-    created: bool,
+    /// Something was answered that the store must know of for ever.
+    begun: bool,
     /// Everything the writer was told is written.
     written: usize,
     /// Bytes that may be in the file though the writer was never told.
     attempted: usize,
+    /// The writer asked for the end with its last bytes.
+    ending: bool,
     flushed: usize,
     /// What the store stated last.
     receipt: Option<Receipt>,
@@ -104,9 +107,8 @@ impl Life {
     async fn create(&mut self, store: &Store) {
         self.next += 1;
         let chunk = ChunkId(self.next);
-        let promise = self.ledger.entry(chunk).or_default();
+        self.ledger.entry(chunk).or_default();
         if let Ok(writer) = store.create(chunk, LIMIT).await {
-            promise.created = true;
             self.writers.insert(chunk, writer);
         }
     }
@@ -114,11 +116,18 @@ impl Life {
     async fn append(&mut self) {
         let Some(chunk) = self.pick_writer() else { return };
         let length = 1 + self.below(90_000);
+        let last = self.below(4) == 0;
         let promise = self.ledger.get_mut(&chunk).unwrap();
         let all = data(chunk, promise.written + length);
         promise.attempted = all.len();
-        if append(&self.writers[&chunk], &all[promise.written..]).await.is_ok() {
-            promise.written = all.len();
+        if last {
+            promise.ending = true;
+            let writer = self.writers.remove(&chunk).unwrap();
+            if let Ok(receipt) = append_last(&writer, &all).await {
+                (promise.begun, promise.written, promise.receipt) = (true, all.len(), Some(receipt));
+            }
+        } else if append(&self.writers[&chunk], &all[promise.written..]).await.is_ok() {
+            (promise.begun, promise.written) = (true, all.len());
         }
     }
 
@@ -177,7 +186,7 @@ impl Life {
             _ => store.fence(chunk).await,
         };
         if let Ok(receipt) = receipt {
-            promise.receipt = Some(receipt);
+            (promise.begun, promise.receipt) = (state(store, chunk).is_some(), Some(receipt));
         }
     }
 
@@ -314,12 +323,13 @@ impl Life {
                 let least = if buffered { in_blocks } else { promise.flushed.max(in_blocks) };
                 assert!(length >= least, "{chunk}: {length} of {least} promised bytes are left");
                 assert!(length <= promise.written.max(promise.attempted), "{chunk}: more than was written");
-                let whole = receipt.restarted || length == promise.written;
+                let ended = promise.ending && length == promise.attempted;
+                let whole = receipt.restarted || length == promise.written || ended;
                 assert!(whole, "{chunk}: bytes are missing and it does not say so");
             }
         }
         if found.is_none() {
-            assert!(!promise.created && length == 0, "{chunk}: a replica was forgotten");
+            assert!(!promise.begun && length == 0, "{chunk}: a replica was forgotten");
         } else {
             holds(store, chunk, &bytes).await.unwrap();
         }

@@ -89,6 +89,63 @@ async fn s1_buffered_receipts_say_that_they_are_not_durable() {
     holds(&store, other, &bytes).await.unwrap();
 }
 
+/// Seals a buffered replica as a writer and then its master do.
+async fn sealed_buffered(store: &Store, chunk: ChunkId, bytes: &[u8]) -> Receipt {
+    let crc = Crc32::of(bytes);
+    written(store, chunk, bytes).await.seal(bytes.len() as u64, crc).await.unwrap();
+    store.commit_seal_as_promised(followed(store), chunk, bytes.len() as u64, crc).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_a_buffered_seal_is_synced_when_its_time_has_come_and_not_before() {
+    let rig = Rig::buffered(7);
+    let store = rig.start().await;
+    let bytes = data(CHUNK, BLOCK + 77);
+    let receipt = sealed_buffered(&store, CHUNK, &bytes).await;
+    assert!(!receipt.durable, "it says so");
+    assert_eq!(state(&store, CHUNK), Some(ReplicaState::Sealed));
+    holds(&store, CHUNK, &bytes).await.unwrap();
+    assert!(!store.sync_sealed().await.unwrap());
+    tokio::time::advance(synced_later::SYNC_AFTER).await;
+    assert!(store.sync_sealed().await.unwrap());
+    assert!(!store.sync_sealed().await.unwrap());
+    let store = rig.power_cycle(store).await;
+    assert_eq!(state(&store, CHUNK), Some(ReplicaState::Sealed));
+    assert!(store.fence(CHUNK).await.unwrap().durable);
+    holds(&store, CHUNK, &bytes).await.unwrap();
+}
+
+#[tokio::test]
+async fn s1_a_buffered_seal_survives_the_end_of_the_process() {
+    let rig = Rig::buffered(8);
+    let store = rig.start().await;
+    let bytes = data(CHUNK, BLOCK + 77);
+    sealed_buffered(&store, CHUNK, &bytes).await;
+    let store = rig.restart(store).await;
+    assert_eq!(state(&store, CHUNK), Some(ReplicaState::Sealed));
+    let store = rig.power_cycle(store).await;
+    holds(&store, CHUNK, &bytes).await.expect("the start made it durable");
+    assert!(store.fence(CHUNK).await.unwrap().durable);
+}
+
+#[tokio::test]
+async fn s2_a_buffered_seal_of_which_a_power_loss_took_something_is_not_served() {
+    let bytes = data(CHUNK, 3 * BLOCK + 9);
+    let mut lost = 0;
+    for seed in 0..30 {
+        let rig = Rig::buffered(200 + seed);
+        let store = rig.start().await;
+        sealed_buffered(&store, CHUNK, &bytes).await;
+        let store = rig.power_cycle(store).await;
+        match state(&store, CHUNK) {
+            Some(ReplicaState::Sealed) => holds(&store, CHUNK, &bytes).await.unwrap(),
+            Some(ReplicaState::Quarantined) => lost += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+    assert!(lost > 0, "the simulated disk never lost anything");
+}
+
 #[tokio::test]
 async fn s1_buffered_bytes_may_go_in_a_power_loss_but_never_wrongly() {
     let bytes = data(CHUNK, 3 * BLOCK + 9);

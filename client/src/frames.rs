@@ -331,7 +331,7 @@ pub type ConnWriter = FrameWriter<WriteEnd>;
 
 impl ConnReader {
     /// Reads what is there of a long payload, at least one byte, to the beginning of `part`; how many bytes. Whoever waits is woken
-    /// for many bytes at once, as far as `part` has room for them. Read the payload to its end with it, or drop the connection: what
+    /// for many bytes at once, as far as the payload goes. Read the payload to its end with it, or drop the connection: what
     /// is read in another way would wait for as many bytes. Not cancel-safe.
     ///
     /// # Errors
@@ -342,8 +342,8 @@ impl ConnReader {
         if part.is_empty() {
             return Err(self.io(io::Error::new(io::ErrorKind::InvalidInput, "read past a frame's payload")));
         }
-        // What is buffered here will not come any more.
-        let to_come = left.saturating_sub(self.from.buffer().len()).clamp(1, WAKE_AT_BYTES);
+        // What is buffered here will not come any more; what comes behind `part` will.
+        let to_come = (self.payload_left as usize).saturating_sub(self.from.buffer().len()).clamp(1, WAKE_AT_BYTES);
         self.from.get_ref().wake_at(to_come);
         let read = self.from.read(part).await.map_err(|e| self.io(e))?;
         if read == 0 {
@@ -354,6 +354,18 @@ impl ConnReader {
             self.from.get_ref().wake_at(1);
         }
         Ok(read)
+    }
+
+    /// Fills `part` as [`FrameReader::payload`] does, and waits as [`ConnReader::some_payload`] does.
+    ///
+    /// # Errors
+    /// As [`FrameReader::payload`].
+    pub async fn long_payload(&mut self, part: &mut [u8]) -> Result<(), ConnError> {
+        let mut filled = 0;
+        while let Some(rest) = part.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            filled += self.some_payload(rest).await?;
+        }
+        Ok(())
     }
 }
 

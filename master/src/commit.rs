@@ -49,18 +49,32 @@ pub fn receipt_of(
     server: ServerId,
     chunk: ChunkId,
 ) -> Result<Receipt, Fault> {
-    if let Some(failure) = result.failures.into_iter().find(|f| f.chunk == chunk.0) {
-        let error = failure.error.unwrap_or_default();
-        return Err(WireError::from(error).of_server(server));
-    }
+    receipts_of(receipts, result, server)?.remove(&chunk).unwrap_or_else(|| Err(silent(server, chunk)))
+}
+
+/// What a command is answered with, by chunk: a receipt, or why there is none. Each receipt is verified once.
+fn receipts_of(
+    receipts: &Receipts<'_>,
+    result: v1::CommandResult,
+    server: ServerId,
+) -> Result<BTreeMap<ChunkId, Result<Receipt, Fault>>, Fault> {
+    let mut answers = BTreeMap::new();
     for signed in &result.receipts {
         let receipt = receipts.verify(signed)?;
-        if (receipt.server, receipt.chunk) == (server, chunk) {
-            return Ok(receipt);
+        if receipt.server == server {
+            answers.insert(receipt.chunk, Ok(receipt));
         }
     }
-    Err(fault(ErrorCode::Internal, format!("chunkserver {server} answered without a word on chunk {chunk}"))
-        .of_server(server))
+    for failure in result.failures {
+        let error = WireError::from(failure.error.unwrap_or_default());
+        answers.insert(ChunkId(failure.chunk), Err(error.of_server(server)));
+    }
+    Ok(answers)
+}
+
+fn silent(server: ServerId, chunk: ChunkId) -> Fault {
+    fault(ErrorCode::Internal, format!("chunkserver {server} answered without a word on chunk {chunk}"))
+        .of_server(server)
 }
 
 /// Tells one server several committed seals; per chunk, the receipt of a replica that now agrees or why it does not.
@@ -79,10 +93,11 @@ pub async fn tell(
     };
     let result = leading.dispatch.call(server, body, COMMIT_DEADLINE).await?;
     let receipts = Receipts::new(shared, leading);
+    let mut told = receipts_of(&receipts, result, server)?;
     let mut answers = BTreeMap::new();
     for seal in seals {
-        // A command names few chunks, so looking through the answers for each is cheap.
-        let answer = receipt_of(&receipts, result.clone(), server, seal.chunk).and_then(|receipt| {
+        let answer = told.remove(&seal.chunk).unwrap_or_else(|| Err(silent(server, seal.chunk)));
+        let answer = answer.and_then(|receipt| {
             if (receipt.length, receipt.crc) == (seal.length, seal.crc) && receipts.is_durable(&receipt) {
                 leading.soft().locations.receipt(&receipt);
                 return Ok(receipt);

@@ -81,7 +81,9 @@ fn group(shared: &Shared) -> Vec<Sample> {
             Sample::gauge("last_log_index", "Index of the last command in the log here").value(me.last_log as f64),
         ]
     });
-    [leader, watchers].into_iter().chain(of_me).collect()
+    let appends = Sample::counter("log_appends", "Times that commands were appended to the log here, each with a sync")
+        .value(shared.group.log_appends() as f64);
+    [leader, watchers, appends].into_iter().chain(of_me).collect()
 }
 
 fn agreement(soft: &Soft, now: Instant) -> Vec<Sample> {

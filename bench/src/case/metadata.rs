@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use quarry_tests::pages::metric;
+
 use super::Suite;
 use crate::{
     bed::{Bed, Durability, floor, fresh, text},
@@ -10,9 +12,29 @@ use crate::{
     measured::Measured,
 };
 
-/// Records of a batch that the RocksDB floor syncs at once, where this many commands are under way.
-fn batch(at_once: u32) -> u32 {
-    at_once
+/// How the leading master appended commands to its log: commands, and syncs of them.
+#[derive(Clone, Copy)]
+struct Appended {
+    commands: f64,
+    syncs: f64,
+}
+
+impl Appended {
+    /// So far.
+    fn by(bed: &mut Bed) -> Outcome<Self> {
+        let master = bed.cluster.master.process();
+        let figure = |name: &str| {
+            let found = metric(master, &format!("quarry_master_{name}"));
+            found.ok_or_else(|| Failed::new("asking the master", format!("its metrics do not have {name}")))
+        };
+        Ok(Appended { commands: figure("last_log_index")?, syncs: figure("log_appends_total")? })
+    }
+
+    /// Commands that shared a sync, on average, since `before`.
+    fn batch_since(self, before: Appended) -> u32 {
+        // A few hundred at most.
+        ((self.commands - before.commands) / (self.syncs - before.syncs).max(1.0)).round().max(1.0) as u32
+    }
 }
 
 /// Measures both groups.
@@ -25,15 +47,18 @@ pub fn run(suite: &mut Suite) -> Outcome {
         for (files, at_once) in suite.plan.metadata.clone() {
             for _ in 0..suite.plan.runs {
                 let name = |what: &str| format!("masters{masters}.c{at_once}.{what}");
-                suite.book.add(&name("create"), FLOOR, Unit::Operations, &kv(suite, &floor_dir, masters, at_once)?);
                 let (count, seconds) = (at_once.to_string(), suite.plan.floor_seconds.to_string());
                 let rpc = floor(&["rpc", "--concurrency", &count, "--seconds", &seconds])?;
                 suite.book.add(&name("stat"), FLOOR, Unit::Operations, &rpc);
                 let args = ["metadata", "--files", &files.to_string(), "--concurrency", &count];
+                let before = Appended::by(&mut bed)?;
                 for measured in bed.bench(&mut suite.book, &args)? {
                     let case = name(measured.case.trim_start_matches("metadata."));
                     suite.book.add(&case, QUARRY, Unit::Operations, &measured);
                 }
+                let batch = Appended::by(&mut bed)?.batch_since(before);
+                suite.say(format!("{at_once} at once: {batch} commands a sync"));
+                suite.book.add(&name("create"), FLOOR, Unit::Operations, &kv(suite, &floor_dir, masters, batch)?);
             }
         }
         let files = suite.plan.list_files.to_string();
@@ -51,8 +76,8 @@ pub fn run(suite: &mut Suite) -> Outcome {
 
 /// As many RocksDBs at once as there are masters. The slowest counts: a majority must have each command, and all of them do
 /// the same work.
-fn kv(suite: &Suite, dir: &std::path::Path, masters: usize, at_once: u32) -> Outcome<Measured> {
-    let (batch, seconds) = (batch(at_once).to_string(), suite.plan.floor_seconds.to_string());
+fn kv(suite: &Suite, dir: &std::path::Path, masters: usize, batch: u32) -> Outcome<Measured> {
+    let (batch, seconds) = (batch.to_string(), suite.plan.floor_seconds.to_string());
     let stores = (0..masters).map(|_| fresh(dir, "kv")).collect::<Outcome<Vec<_>>>()?;
     let all: Vec<Outcome<Measured>> = thread::scope(|scope| {
         let run = |store: &std::path::PathBuf| {

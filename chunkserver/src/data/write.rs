@@ -278,7 +278,7 @@ impl Receive<'_> {
         for (i, (crc, length)) in pieces.iter().enumerate() {
             // A piece is at most a block.
             let part = buffer.grow(*length as usize).ok_or_else(|| misfit(chunk))?;
-            match timeout(&*self.context.world.clock, STALL_DEADLINE, reader.payload(part)).await {
+            match timeout(&*self.context.world.clock, STALL_DEADLINE, reader.long_payload(part)).await {
                 Ok(received) => received?,
                 Err(late) => return Err(stalled(&late.to_string())),
             }

@@ -113,7 +113,10 @@ impl Shared {
     fn stop_open(&self, replica: &Replica, inner: &mut Inner, durable: bool) -> Result<(), StoreError> {
         inner.stopped = true;
         let Some(live) = &mut inner.live else {
-            return Err(StoreError::new(ErrorCode::Internal, format!("chunk {}: open without a writer", replica.chunk)));
+            return Err(StoreError::new(
+                ErrorCode::Internal,
+                format!("chunk {}: open without a writer", replica.chunk),
+            ));
         };
         let sums = live.sums.clone();
         // An empty replica needs no file, so there is nothing to make durable but its record.

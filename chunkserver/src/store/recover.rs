@@ -210,7 +210,8 @@ impl Shared {
             }
         };
         if sealed && !complete {
-            let detail = format!("{} bytes of {} are proven; it had not been synced", sums.length(), inner.record.length);
+            let detail =
+                format!("{} bytes of {} are proven; it had not been synced", sums.length(), inner.record.length);
             self.quarantine(replica, inner, Quarantine::Missing, &detail);
             return Ok(false);
         }

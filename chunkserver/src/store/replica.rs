@@ -66,15 +66,7 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(limit: u64) -> Self {
-        Live {
-            file: None,
-            sums: ChunkSums::default(),
-            limit,
-            settled: false,
-            named: false,
-            begun: 0,
-            broken: None,
-        }
+        Live { file: None, sums: ChunkSums::default(), limit, settled: false, named: false, begun: 0, broken: None }
     }
 }
 

@@ -7,8 +7,8 @@ use quarry_types::{ChunkSums, Crc32, ErrorCode, Receipt, planted};
 use super::{
     StoreError,
     dir::lock,
-    index::Changes,
     file::ChunkFile,
+    index::Changes,
     replica::{Inner, Replica},
     shared::Shared,
     sync_points,
@@ -54,7 +54,13 @@ impl Shared {
     }
 
     /// Writes the bytes up to which `sums` go behind those that are there.
-    fn write_next(&self, replica: &Replica, inner: &mut Inner, sums: ChunkSums, data: &Bytes) -> Result<(), StoreError> {
+    fn write_next(
+        &self,
+        replica: &Replica,
+        inner: &mut Inner,
+        sums: ChunkSums,
+        data: &Bytes,
+    ) -> Result<(), StoreError> {
         if !inner.has_begun() {
             self.begin(replica, inner)?;
         }

@@ -94,11 +94,7 @@ pub(super) struct NetworkRead {
 }
 
 impl NetworkRead {
-    async fn begin(
-        shared: &Shared,
-        target: &Target,
-        wanted: Wanted<'_>,
-    ) -> Result<(NetworkRead, Next), WireError> {
+    async fn begin(shared: &Shared, target: &Target, wanted: Wanted<'_>) -> Result<(NetworkRead, Next), WireError> {
         let at = wanted.from - wanted.from % BLOCK_BYTES;
         let mut fresh = false;
         loop {

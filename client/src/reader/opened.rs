@@ -133,15 +133,19 @@ impl Opened {
     /// Asks all members: each knows a lower bound, and the primary usually most.
     async fn ask_readable(&self, chunk: &ChunkInfo) -> Option<u64> {
         let shared = &self.shared;
-        let mut asking: FuturesUnordered<_> = chunk
-            .replicas
-            .iter()
-            .filter(|replica| replica.state != ReplicaState::Quarantined)
-            .map(|replica| {
-                let target = Target { cluster: self.cluster, server: replica.server, address: replica.address.clone() };
-                async move { Conversation::begin(shared, &target, Wanted { chunk, from: 0, to: 0, beside: false }).await }
-            })
-            .collect();
+        let mut asking: FuturesUnordered<_> =
+            chunk
+                .replicas
+                .iter()
+                .filter(|replica| replica.state != ReplicaState::Quarantined)
+                .map(|replica| {
+                    let target =
+                        Target { cluster: self.cluster, server: replica.server, address: replica.address.clone() };
+                    async move {
+                        Conversation::begin(shared, &target, Wanted { chunk, from: 0, to: 0, beside: false }).await
+                    }
+                })
+                .collect();
         let mut most = None;
         loop {
             let limit = if most.is_some() { OTHERS } else { shared.config.stall.saturating_mul(2) };

@@ -7,7 +7,10 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use openraft::{
@@ -46,6 +49,7 @@ pub(crate) struct LogStore {
     kv: Arc<dyn Kv>,
     /// The last committed id, stored with the next append: it only spares applying again after a restart.
     committed: Arc<Mutex<Option<LogId>>>,
+    appends: Arc<AtomicU64>,
     /// Entries are purged only when a durable snapshot of this state has them (S11); absent in tests of the log alone.
     state: Option<Arc<State>>,
     _in_use: InUse,
@@ -62,7 +66,7 @@ impl LogStore {
         let options = KvOptions { recovery: Recovery::Synced, ..KvOptions::default() };
         let kv = world.kv.open(&layout.log(), &[ENTRIES, META], options)?;
         let committed = Arc::new(Mutex::new(None));
-        let store = LogStore { world: world.clone(), kv, committed, state, _in_use: in_use };
+        let store = LogStore { world: world.clone(), kv, committed, appends: Arc::default(), state, _in_use: in_use };
         let committed = store.id_at(COMMITTED).map_err(|e| GroupError::io(&layout.log(), e))?;
         *store.lock_committed() = committed;
         Ok(store)
@@ -114,6 +118,11 @@ impl LogStore {
     fn id_at(&self, key: &[u8]) -> io::Result<Option<LogId>> {
         let bytes = self.kv.get(META, key).map_err(broken)?;
         bytes.map(codec::log_id_from_bytes).transpose()
+    }
+
+    /// How often entries were appended, each time with a sync, since the store was opened.
+    pub(crate) fn appends(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.appends)
     }
 
     fn lock_committed(&self) -> std::sync::MutexGuard<'_, Option<LogId>> {
@@ -231,6 +240,7 @@ impl RaftLogStorage<Types> for LogStore {
         }
         let sync = Some(sync_points::RAFT_APPEND).filter(|_| !planted!("skip-fsync-of-log"));
         let written = self.write(batch, sync).await;
+        self.appends.fetch_add(1, Ordering::Relaxed);
         let failed = written.as_ref().err().map(|e| io::Error::new(e.kind(), e.to_string()));
         callback.io_completed(written);
         failed.map_or(Ok(()), Err)

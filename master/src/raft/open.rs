@@ -1,6 +1,9 @@
 //! Opening a member's files and starting openraft on them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use openraft::{Config, SnapshotPolicy};
 use quarry_env::World;
@@ -50,6 +53,8 @@ impl Stores {
 pub(crate) struct Opened {
     pub(crate) raft: Raft,
     pub(crate) state: Arc<State>,
+    /// How often commands were appended to the log.
+    pub(crate) appends: Arc<AtomicU64>,
     pub(crate) digests: Arc<Digests>,
     pub(crate) stores: Stores,
     pub(crate) parties: Parties,
@@ -87,9 +92,10 @@ pub(crate) async fn open(
     let moved = Moved::default();
     let peers =
         Peers { world: world.clone(), parties: parties.clone(), gate: gate.clone(), advertise, moved: moved.clone() };
+    let appends = log.appends();
     let raft = seeded(world, Raft::new(node, config, peers, log, machine)).await;
     let raft = raft.map_err(|e| GroupError::Raft(e.to_string()))?;
-    Ok(Opened { raft, state, digests, stores, parties, gate, moved, known, last })
+    Ok(Opened { raft, state, appends, digests, stores, parties, gate, moved, known, last })
 }
 
 struct Files {

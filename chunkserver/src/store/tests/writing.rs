@@ -108,7 +108,8 @@ async fn a_chunk_of_no_bytes_needs_no_file() {
 /// The points under which chunks are synced, so far.
 fn chunk_syncs(rig: &Rig) -> Vec<&'static str> {
     let syncs: Vec<_> = rig.disk().syncs().into_iter().map(|(point, _)| point).collect();
-    let of_chunks = [sync_points::CREATE_RECORD, sync_points::FENCE_DATA, sync_points::FENCE_DIR, sync_points::FENCE_RECORD];
+    let of_chunks =
+        [sync_points::CREATE_RECORD, sync_points::FENCE_DATA, sync_points::FENCE_DIR, sync_points::FENCE_RECORD];
     of_chunks.into_iter().filter(|point| syncs.contains(point)).map(|point| point.0).collect()
 }
 

@@ -51,7 +51,7 @@ fn every_server_answers_three_pages_and_a_lost_replica_shows_until_it_is_copied(
     ] {
         wait_metric(master, &format!("quarry_master_{name}"), |is| (is - value).abs() < f64::EPSILON);
     }
-    for name in ["epoch", "term", "applied_index", "capacity_bytes", "used_bytes"] {
+    for name in ["epoch", "term", "applied_index", "log_appends_total", "capacity_bytes", "used_bytes"] {
         wait_metric(master, &format!("quarry_master_{name}"), |is| is >= 1.0);
     }
 

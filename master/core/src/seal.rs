@@ -35,7 +35,7 @@ pub enum WaitReason {
 
 /// Whether a member may have lost all that it had of a chunk: nothing is there, although the chunk is older than its start.
 /// `first_chunk`: see [`crate::rows::Server`]. What a start finds of open chunks it calls restarted, and who was not restarted
-/// and has nothing was never asked.
+/// and has nothing was never asked, or had acknowledged nothing yet, which cannot be told apart.
 #[must_use]
 pub fn may_have_forgotten(receipt: &Receipt, first_chunk: ChunkId) -> bool {
     receipt.length == 0 && !receipt.restarted && receipt.chunk < first_chunk

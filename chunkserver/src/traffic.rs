@@ -87,6 +87,12 @@ impl Traffic {
         lately.last = Some(now);
     }
 
+    /// A piece was written for a client together with what ends its chunk. How long the piece alone took is not known.
+    pub(crate) fn wrote_last(&self, bytes: u64, now: Instant) {
+        self.writes.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.lately().last = Some(now);
+    }
+
     /// A client on this machine says that it read so many bytes of files that were given out. How long it took is not known
     /// here, and nobody waited for this server.
     pub(crate) fn read_locally(&self, bytes: u64, now: Instant) {

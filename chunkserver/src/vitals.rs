@@ -14,6 +14,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two looks at the processors and at the room on the disks.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Between two looks for sealed replicas whose sync is due.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Looks after every data directory until the server stops.
 pub(crate) async fn look_after_disks(context: Arc<Context>) {
     loop {
@@ -57,18 +60,20 @@ pub(crate) async fn keep_figures(context: Arc<Context>) {
 /// Makes durable what was sealed without a sync, each replica when its time has come.
 pub(crate) async fn sync_what_is_sealed(context: Arc<Context>) {
     loop {
-        let pause = context.world.clock.sleep(FIGURES_INTERVAL);
+        let pause = context.world.clock.sleep(SYNC_INTERVAL);
         tokio::select! {
             biased;
             () = context.stopping.cancelled() => return,
             () = pause => {}
         }
-        loop {
-            match context.store.sync_sealed().await {
-                Ok(true) if !context.stopping.is_cancelled() => {}
-                Ok(_) => break,
-                Err(error) => warn!("a sealed replica could not be synced: {error}"),
-            }
+        for due in context.store.due_syncs() {
+            // What the disk has begun ends without being waited for.
+            let syncing = context.stopping.clone().run_until_cancelled_owned(due.run());
+            context.tasks.spawn(async move {
+                if let Some(Err(error)) = syncing.await {
+                    warn!("a sealed replica could not be synced: {error}");
+                }
+            });
         }
     }
 }

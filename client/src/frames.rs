@@ -356,6 +356,11 @@ impl ConnReader {
         Ok(read)
     }
 
+    /// Whoever waits is woken for whatever comes: for a payload that [`ConnReader::some_payload`] did not read to its end.
+    pub fn wake_for_anything(&self) {
+        self.from.get_ref().wake_at(1);
+    }
+
     /// Fills `part` as [`FrameReader::payload`] does, and waits as [`ConnReader::some_payload`] does.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions};
+use quarry_env::{World, kv::NoKv};
 use quarry_tests::{Cluster, Options, cli, data, wait};
+use tokio::io::AsyncWriteExt as _;
 
 /// A put or an append whose input the test feeds.
 fn put_from_pipe(cluster: &Cluster, args: &[&str]) -> std::process::Child {
@@ -156,4 +160,31 @@ fn removed_now_gives_the_space_back() {
     });
     let status = cluster.status();
     assert_eq!((&status["totals"]["files"], &status["totals"]["missing"]), (&0.into(), &0.into()), "{status}");
+}
+
+/// A client whose chunks are small.
+async fn client(cluster: &Cluster, chunk_bytes: u64) -> Client {
+    let config = ClientConfig { chunk_bytes, ..ClientConfig::new(cluster.masters.split(',')) };
+    Client::connect(World::real(Arc::new(NoKv)), config).await.expect("a client")
+}
+
+/// The master learns that a full chunk has ended with the writer's next call, which may be long in coming.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_flushed_can_be_read_while_its_writer_pauses_also_where_a_chunk_is_exactly_full() {
+    const CHUNK: usize = 2 << 20;
+    let cluster = Cluster::start(&Options::default());
+    let (writes, reads) = (client(&cluster, CHUNK as u64).await, client(&cluster, CHUNK as u64).await);
+    let options = CreateOptions { mode: CreateMode::Visible, ..CreateOptions::default() };
+    let mut writer = writes.create("/log", &options).await.expect("it is created");
+    let bytes = data::bytes(7, 3 * CHUNK);
+    for (from, to) in [(0, CHUNK), (CHUNK, CHUNK + 100), (CHUNK + 100, 2 * CHUNK), (2 * CHUNK, 3 * CHUNK)] {
+        writer.write_all(&bytes[from..to]).await.expect("it takes bytes");
+        writer.flush_durable().await.expect("it is flushed");
+        let reader = reads.open("/log").await.expect("it can be opened while its writer pauses");
+        let read = reader.read_range(0, to).await.expect("what was flushed can be read");
+        assert!(read == bytes[..to], "{} of {to} bytes", read.len());
+    }
+    writer.finish().await.expect("it is completed");
+    let reader = reads.open("/log").await.expect("it is there");
+    assert!(reader.read_range(0, 3 * CHUNK).await.expect("it can be read") == bytes);
 }

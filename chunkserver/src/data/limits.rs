@@ -34,7 +34,7 @@ pub const HANDSHAKE_DEADLINE: Duration = CONNECT_DEADLINE;
 pub const IDLE_DEADLINE: Duration = Duration::from_secs(10);
 /// A write without a frame ends after this; the master seals its chunk when the writer's lease runs out.
 pub const WRITE_IDLE_DEADLINE: Duration = SESSION;
-/// A packet that began to arrive must have moved on by 64 KiB within this, and a peer must have taken what is sent to it.
+/// A packet that began to arrive must have moved on by 256 KiB, or to its end, within this, and a peer must have taken what is sent to it.
 pub const STALL_DEADLINE: Duration = Duration::from_secs(20);
 /// The last member must have answered within this what it was sent.
 pub const MEMBER_DEADLINE: Duration = Duration::from_secs(8);

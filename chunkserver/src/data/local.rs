@@ -91,9 +91,9 @@ impl Local<'_> {
     }
 
     async fn append_last(&self, Append { offset, pieces, bytes }: Append, seal: Seal) -> Result<(), WireError> {
-        let (length, began) = (bytes.len() as u64, self.context.world.clock.now());
+        let length = bytes.len() as u64;
         let receipt = self.replica.append_last(offset, pieces, bytes, seal.length, seal.crc).await?;
-        self.count(length, began);
+        self.context.traffic.wrote_last(length, self.context.world.clock.now());
         self.state.update(|progress| progress.wrote(seal.length));
         self.sealed(receipt);
         Ok(())

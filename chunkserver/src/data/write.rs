@@ -179,6 +179,7 @@ impl Receive<'_> {
                 Err(error) => {
                     self.state.fail(error.of_server(self.context.server));
                     self.next = None;
+                    reader.wake_for_anything();
                     while matches!(reader.next().await, Ok(Some(_))) {}
                     return None;
                 }

@@ -53,11 +53,12 @@ impl Shared {
         match next {
             SealStep::Done => self.stop(&replica, &mut inner, sync == SyncWhen::Now)?,
             SealStep::Record => {
-                self.stop(&replica, &mut inner, sync == SyncWhen::Now)?;
+                let now = sync == SyncWhen::Now || !lock(&replica.dir.unsynced).has_room();
+                self.stop(&replica, &mut inner, now)?;
                 let tail_crc = inner.record.tail_crc;
                 self.record_seal(&replica, &mut inner, length, crc, tail_crc)?;
                 if !inner.record.durable {
-                    self.sync_later(chunk, length);
+                    self.sync_later(&replica, length);
                 }
             }
             SealStep::Cut => {

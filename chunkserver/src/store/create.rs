@@ -142,15 +142,15 @@ impl Shared {
         match ChunkFile::create_whole(&*self.world.disk, &path, &header, &sums, data) {
             Ok(file) => {
                 if let Some(live) = &mut inner.live {
-                    (live.file, live.sums, live.settled) = (Some(file), sums, true);
+                    (live.file, live.sums, live.whole) = (Some(file), sums, true);
                 }
                 Ok(())
             }
             Err(error) => {
                 let error = StoreError::io(&path, "create", &error);
-                self.forget(replica, inner, &error);
                 // What there is of it has no record, so the next start would remove it.
                 drop(self.world.disk.remove_file(&path));
+                self.forget(replica, inner, &error);
                 Err(error)
             }
         }

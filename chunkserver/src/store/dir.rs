@@ -20,7 +20,7 @@ use quarry_env::{Disk, DiskSpace};
 use quarry_types::{ChunkId, ErrorCode};
 use uuid::Uuid;
 
-use super::{DirConfig, DiskStatus, StoreError, index::Index, watched::Watch};
+use super::{DirConfig, DiskStatus, StoreError, index::Index, synced_later::Unsynced, watched::Watch};
 
 /// Longest text about one chunk file's name: 16 hex digits.
 const NAME_DIGITS: usize = 16;
@@ -50,6 +50,10 @@ pub(super) struct Dir {
     pub(super) chunks: AtomicU64,
     /// A look at it is under way.
     pub(super) busy: AtomicBool,
+    /// Sealed replicas here that are not durable yet.
+    pub(super) unsynced: Mutex<Unsynced>,
+    /// They are being synced.
+    pub(super) syncing: AtomicBool,
     /// It is being asked how full it is.
     pub(super) asked: AtomicBool,
     used: AtomicU64,
@@ -71,6 +75,8 @@ impl Dir {
             watch,
             chunks: AtomicU64::default(),
             busy: AtomicBool::default(),
+            unsynced: Mutex::default(),
+            syncing: AtomicBool::default(),
             asked: AtomicBool::default(),
             used: AtomicU64::default(),
             space: Mutex::default(),

@@ -112,7 +112,7 @@ impl Shared {
 
     fn stop_open(&self, replica: &Replica, inner: &mut Inner, durable: bool) -> Result<(), StoreError> {
         inner.stopped = true;
-        let Some(live) = &mut inner.live else {
+        let Some(live) = &inner.live else {
             return Err(StoreError::new(
                 ErrorCode::Internal,
                 format!("chunk {}: open without a writer", replica.chunk),
@@ -122,9 +122,8 @@ impl Shared {
         // An empty replica needs no file, so there is nothing to make durable but its record.
         let empty = sums.length() == 0;
         if !empty {
-            if let Some(file) = live.file.as_ref().filter(|_| !live.settled) {
+            if let Some(file) = live.file.as_ref().filter(|_| !live.whole) {
                 file.settle(&sums).map_err(|e| StoreError::io(&replica.dir.file(replica.chunk), "write", &e))?;
-                live.settled = true;
             }
             if durable {
                 self.sync_live(replica, inner, Wanted::Fence)?;
@@ -135,8 +134,10 @@ impl Shared {
             record = record.sealed(record.length, record.crc, record.tail_crc);
         }
         let changes = Changes::default().replica(replica.chunk, &record);
-        // With buffered durability a power loss may take it, and a restart then proves what is left.
-        let point = if durable { sync_points::FENCE_RECORD } else { sync_points::IN_ORDER };
+        // With buffered durability a power loss may take it, and a restart then proves what is left; but not if it is the only
+        // record that there is.
+        let only = inner.live.as_ref().is_some_and(|live| live.whole);
+        let point = if durable || only { sync_points::FENCE_RECORD } else { sync_points::IN_ORDER };
         self.write_index(&replica.dir, changes, point)?;
         inner.record = record;
         self.closed(inner);

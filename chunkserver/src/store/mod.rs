@@ -69,6 +69,7 @@ use replica::Replica;
 pub use salvage::{Run, Salvager};
 pub use scrub::{Check, ScrubStatus};
 use shared::Shared;
+pub use synced_later::DueSyncs;
 use synced_later::SyncWhen;
 
 /// The chunk store. Cheap to clone. Dropping a future of its methods does not stop the work.
@@ -157,7 +158,7 @@ impl Store {
     }
 
     /// The same, as durable as this server promises its writers: with buffered durability what a writer sealed is synced later,
-    /// by [`Store::sync_sealed`], and the receipt says that it is not durable.
+    /// by [`Store::due_syncs`], and the receipt says that it is not durable.
     ///
     /// # Errors
     /// As [`Store::commit_seal`].
@@ -173,17 +174,6 @@ impl Store {
             Durability::Buffered => SyncWhen::Later,
         };
         work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc, sync)).await
-    }
-
-    /// Makes one replica durable that was sealed without a sync, if its time has come; whether there was one.
-    ///
-    /// # Errors
-    /// DiskFailed; the replica is then in quarantine.
-    pub async fn sync_sealed(&self) -> Result<bool, StoreError> {
-        match self.0.next_to_sync() {
-            None => Ok(false),
-            Some(chunk) => work(&self.0, move |shared| shared.sync_sealed(chunk)).await.map(|()| true),
-        }
     }
 
     /// Removes the replica, whatever its state, and leaves a durable tombstone (S6). Ends a copy of the chunk that is on

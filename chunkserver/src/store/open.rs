@@ -122,7 +122,6 @@ impl Shared {
                 roster: Roster { rows: start.roster, read: BTreeSet::new() },
                 schedule: Default::default(),
                 scrubbed: 0,
-                unsynced: Default::default(),
             }),
             world,
             durability: config.durability,

@@ -1,13 +1,14 @@
 //! What a start does with the replicas it finds.
 //!
-//! Open ones are cut back to what is proven and fenced (S1), sealed ones that were not synced are proven, interrupted cuts are finished (S2), missing files are
-//! noticed. Sealed data is not read: that is what scrubbing is for, and a start must not take hours.
+//! Open ones are cut back to what is proven and fenced (S1), sealed ones that were not synced are proven, interrupted cuts
+//! are finished (S2), missing files are noticed. Other sealed data is not read: that is what scrubbing is for, and a start
+//! must not take hours.
 //!
-//! Files that no record claims are removed. That is safe because the record of a written replica is durable before its
-//! file exists and is deleted only by an order that the master has committed (S6), and a copy is answered only when it
-//! has a record: such a file is one whose unlinking a power loss undid, or a copy that nobody counts on. It rests on the
-//! indexes being complete, so nothing is removed while a directory is failed or missing. The file of an unfinished copy
-//! has a name of its own and always goes.
+//! Files that no record claims are removed. That is safe because a replica has a durable record before anything of it is
+//! acknowledged, which is deleted only by an order that the master has committed (S6), and a copy is answered only when it
+//! has a record: such a file is one whose unlinking a power loss undid, or a chunk or a copy that nobody counts on. It rests
+//! on the indexes being complete, so nothing is removed while a directory is failed or missing. The file of an unfinished
+//! copy has a name of its own and always goes.
 
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 

@@ -54,8 +54,8 @@ pub(super) struct Live {
     pub(super) file: Option<ChunkFile>,
     pub(super) sums: ChunkSums,
     pub(super) limit: u64,
-    /// The file ends where `sums` do, with all their block CRCs: nothing is to be written at the end.
-    pub(super) settled: bool,
+    /// It came whole: the file ends where `sums` do, with all their block CRCs, and there is no record yet.
+    pub(super) whole: bool,
     /// Whether the file's name is durable.
     pub(super) named: bool,
     /// Bytes of which the sync was begun.
@@ -66,7 +66,7 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(limit: u64) -> Self {
-        Live { file: None, sums: ChunkSums::default(), limit, settled: false, named: false, begun: 0, broken: None }
+        Live { file: None, sums: ChunkSums::default(), limit, whole: false, named: false, begun: 0, broken: None }
     }
 }
 
@@ -154,7 +154,7 @@ impl Inner {
         }
     }
 
-    /// Whether it has, or had, a file.
+    /// Whether it has a file, or may not have one any more.
     pub(super) fn has_begun(&self) -> bool {
         self.live.as_ref().is_none_or(|live| live.file.is_some())
     }

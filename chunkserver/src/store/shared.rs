@@ -30,7 +30,6 @@ use super::{
     probe::Probes,
     replica::{Inner, Replica, item},
     sync_points,
-    synced_later::Unsynced,
 };
 
 pub(super) struct Shared {
@@ -76,8 +75,6 @@ pub(super) struct State {
     pub(super) schedule: Schedule,
     /// Bytes that scrubbing has read.
     pub(super) scrubbed: u64,
-    /// Sealed replicas that are not durable yet.
-    pub(super) unsynced: Unsynced,
 }
 
 impl Shared {

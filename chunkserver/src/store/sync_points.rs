@@ -24,7 +24,7 @@ pub const DIR_ID: SyncPoint = SyncPoint("chunkserver index: directory");
 pub const START: SyncPoint = SyncPoint("chunkserver index: start");
 /// The leadership. Without it an older master is obeyed again after a power loss (S5).
 pub const LEADERSHIP: SyncPoint = SyncPoint("chunkserver index: leadership");
-/// The record of a new replica. Without it a restarted member says "never seen, length 0" as if it had not restarted,
+/// The record of a new replica that comes in several packets. Without it a restarted member says "never seen, length 0" as if it had not restarted,
 /// and a seal could fall below what other members acknowledged (S1).
 pub const CREATE_RECORD: SyncPoint = SyncPoint("chunkserver index: create");
 /// Data and block CRCs up to a flush (S1).
@@ -37,7 +37,8 @@ pub const FLUSH_MARK: SyncPoint = SyncPoint("chunkserver index: flushed mark");
 pub const FENCE_DATA: SyncPoint = SyncPoint("chunkserver chunk: fence");
 /// The file's name, before the receipt (S1).
 pub const FENCE_DIR: SyncPoint = SyncPoint("chunkserver chunk directory: fence");
-/// The fenced length and CRC, before the receipt: without it the partial block at the end has no proof (S1).
+/// The fenced length and CRC, before the receipt: without it the partial block at the end has no proof, and a chunk that came
+/// whole no record at all (S1).
 pub const FENCE_RECORD: SyncPoint = SyncPoint("chunkserver index: fence");
 /// Data and block CRCs of a replica that its writer sealed without a sync, before it is called durable (S1).
 pub const SETTLED_DATA: SyncPoint = SyncPoint("chunkserver chunk: buffered, made durable");

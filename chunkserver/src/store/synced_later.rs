@@ -5,12 +5,22 @@
 //! restart proves such a replica from its checksums, all of it, and one of which a power loss took something goes into
 //! quarantine: it is repaired from another one.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use quarry_env::Instant;
 use quarry_types::{ChunkId, ReplicaState};
 
-use super::{StoreError, dir::lock, shared::Shared};
+use super::{
+    Store, StoreError,
+    dir::{Dir, lock},
+    replica::Replica,
+    shared::Shared,
+    work,
+};
 
 /// When the committed seal makes a replica durable that its writer sealed without a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +33,12 @@ pub(super) enum SyncWhen {
 
 /// A replica is synced so long after it was sealed: the default of Linux's `vm.dirty_expire_centisecs`.
 pub(super) const SYNC_AFTER: Duration = Duration::from_secs(30);
-/// Past so many bytes that wait, the first are synced at once: a restart reads them all (S9).
-const UNSYNCED_BYTES: u64 = 16 << 30;
+/// Bytes that wait in one directory; past them a seal is synced before it is answered. A restart reads them all (S9).
+const UNSYNCED_BYTES: u64 = 8 << 30;
 /// The same for replicas.
-const UNSYNCED_MAX: usize = 1 << 16;
+const UNSYNCED_MAX: usize = 1 << 14;
 
-/// Sealed replicas that are not durable yet, in the order in which they were sealed.
+/// Sealed replicas of one directory that are not durable yet, in the order in which they were sealed.
 #[derive(Default)]
 pub(super) struct Unsynced {
     waiting: VecDeque<Waiting>,
@@ -47,39 +57,78 @@ impl Unsynced {
         self.bytes += bytes;
     }
 
-    /// Takes out the first, if its time has come or too much waits.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < UNSYNCED_BYTES && self.waiting.len() < UNSYNCED_MAX
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.waiting.front().is_some_and(|first| now.since(first.since) >= SYNC_AFTER)
+    }
+
+    /// Takes out the first, if its time has come.
     fn take_due(&mut self, now: Instant) -> Option<ChunkId> {
-        let first = self.waiting.front()?;
-        let too_much = self.bytes > UNSYNCED_BYTES || self.waiting.len() > UNSYNCED_MAX;
-        if !too_much && now.since(first.since) < SYNC_AFTER {
-            return None;
-        }
+        let first = if self.is_due(now) { self.waiting.pop_front() } else { None }?;
         self.bytes -= first.bytes;
-        self.waiting.pop_front().map(|first| first.chunk)
+        Some(first.chunk)
     }
 }
 
 impl Shared {
-    /// `chunk`, of so many bytes, is sealed and not durable.
-    pub(super) fn sync_later(&self, chunk: ChunkId, bytes: u64) {
+    /// A replica of so many bytes is sealed and not durable.
+    pub(super) fn sync_later(&self, replica: &Replica, bytes: u64) {
         let now = self.world.clock.now();
-        lock(&self.state).unsynced.push(now, chunk, bytes);
+        lock(&replica.dir.unsynced).push(now, replica.chunk, bytes);
     }
 
-    /// The replica whose sync is due.
-    pub(super) fn next_to_sync(&self) -> Option<ChunkId> {
-        let now = self.world.clock.now();
-        lock(&self.state).unsynced.take_due(now)
-    }
-
-    /// Makes a sealed replica durable, if it is still here.
-    pub(super) fn sync_sealed(&self, chunk: ChunkId) -> Result<(), StoreError> {
+    /// Makes a sealed replica durable, if it is still here. One that could not be synced, and is not condemned for it, waits again.
+    fn sync_sealed(&self, chunk: ChunkId) -> Result<(), StoreError> {
         let Ok(replica) = self.find(chunk) else { return Ok(()) };
         let mut inner = lock(&replica.inner);
         if inner.gone || inner.record.state != ReplicaState::Sealed {
             return Ok(());
         }
-        self.stop(&replica, &mut inner, true)
+        let synced = self.stop(&replica, &mut inner, true);
+        if synced.is_err() && inner.record.state == ReplicaState::Sealed {
+            self.sync_later(&replica, inner.record.length);
+        }
+        synced
+    }
+}
+
+/// The syncs that are due in one directory. While there is one of these for a directory, there is no other.
+pub struct DueSyncs {
+    shared: Arc<Shared>,
+    dir: Arc<Dir>,
+}
+
+impl DueSyncs {
+    /// Carries them out, one after the other.
+    ///
+    /// # Errors
+    /// DiskFailed: the replica is in quarantine, or waits again. The others wait for the next time.
+    pub async fn run(self) -> Result<(), StoreError> {
+        loop {
+            let now = self.shared.world.clock.now();
+            let Some(chunk) = lock(&self.dir.unsynced).take_due(now) else { return Ok(()) };
+            work(&self.shared, move |shared| shared.sync_sealed(chunk)).await?;
+        }
+    }
+}
+
+impl Drop for DueSyncs {
+    fn drop(&mut self) {
+        self.dir.syncing.store(false, Ordering::Release);
+    }
+}
+
+impl Store {
+    /// What was sealed without a sync and is to be made durable now, by directory: one that hangs holds up no other.
+    #[must_use]
+    pub fn due_syncs(&self) -> Vec<DueSyncs> {
+        let now = self.0.world.clock.now();
+        let due = self.0.working().filter(|dir| lock(&dir.unsynced).is_due(now));
+        let free = due.filter(|dir| !dir.syncing.swap(true, Ordering::AcqRel));
+        free.map(|dir| DueSyncs { shared: Arc::clone(&self.0), dir }).collect()
     }
 }
 
@@ -97,13 +146,17 @@ mod tests {
         assert_eq!(unsynced.take_due(at(29)), None);
         assert_eq!(unsynced.take_due(at(30)), Some(ChunkId(1)));
         assert_eq!(unsynced.take_due(at(30)), None);
+        assert!(unsynced.has_room());
         unsynced.push(at(30), ChunkId(3), UNSYNCED_BYTES);
-        assert_eq!(unsynced.take_due(at(30)), Some(ChunkId(2)), "too many bytes");
-        assert_eq!(unsynced.take_due(at(30)), None);
+        assert!(!unsynced.has_room(), "too many bytes");
+        assert_eq!(unsynced.take_due(at(60)), Some(ChunkId(2)));
+        assert_eq!(unsynced.take_due(at(60)), Some(ChunkId(3)));
         for n in 0..UNSYNCED_MAX as u64 {
-            unsynced.push(at(30), ChunkId(10 + n), 0);
+            assert!(unsynced.has_room());
+            unsynced.push(at(60), ChunkId(10 + n), 1);
         }
-        assert_eq!(unsynced.take_due(at(30)), Some(ChunkId(3)), "too many replicas");
-        assert_eq!(unsynced.take_due(at(30)), None);
+        assert!(!unsynced.has_room(), "too many replicas");
+        while unsynced.take_due(at(90)).is_some() {}
+        assert_eq!((unsynced.bytes, unsynced.has_room()), (0, true));
     }
 }

@@ -201,7 +201,8 @@ impl Engine {
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let from = self.window.sent();
         let bytes = self.window.next_packet(pipeline.room());
-        let last = bytes.len() as u64 == pipeline.room() || (self.window.unsent() == 0 && self.ends_here());
+        let full = bytes.len() as u64 == pipeline.room();
+        let last = self.is_last(full);
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let sent = match pipeline.drain() {
             Ok(()) => pipeline.send(&bytes, last).await,
@@ -220,15 +221,21 @@ impl Engine {
         }
     }
 
-    /// Whether the handle has ended the file already.
-    fn ends_here(&mut self) -> bool {
-        if self.finishing.is_some() {
-            return true;
+    /// Whether the members are to end the chunk with the packet just taken from the window: the file ends with it, or the chunk is
+    /// full and more comes. One behind which nothing is known to come stays open, however full: the master learns of its end with
+    /// the next call, and until then those who read ask the members of an open chunk.
+    fn is_last(&mut self, full: bool) -> bool {
+        if self.window.unsent() > 0 {
+            return full;
         }
         if self.seen.is_none() {
             self.seen = self.inbox.try_recv().ok();
         }
-        matches!(self.seen, Some(Command::Finish(_)))
+        match self.seen {
+            Some(Command::Data(_)) => full,
+            Some(Command::Finish(_)) => true,
+            Some(Command::Flush(_)) | None => self.finishing.is_some(),
+        }
     }
 
     fn doing(&self) -> String {

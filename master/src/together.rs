@@ -119,7 +119,7 @@ mod tests {
         time::Duration,
     };
 
-    use quarry_env::net::BoxFuture;
+    use quarry_env::{World, clock::timeout, kv::NoKv, net::BoxFuture};
 
     use super::*;
 
@@ -166,7 +166,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), all_ended).await.unwrap();
+        let clock = World::real(Arc::new(NoKv)).clock;
+        timeout(&*clock, Duration::from_secs(10), all_ended).await.unwrap();
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! again into another chunk.
 
 mod engine;
+mod opening;
 mod pipeline;
 mod window;
 
@@ -136,7 +137,7 @@ impl FileWriter {
             .sessions
             .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).create(request).await }))
             .await?;
-        Ok(FileWriter::start(shared, path, reply))
+        Ok(FileWriter::start(shared, path, reply, options.mode != CreateMode::Visible))
     }
 
     pub(crate) async fn append(shared: &Arc<Shared>, path: &str) -> Result<Self, ClientError> {
@@ -149,16 +150,17 @@ impl FileWriter {
                 Box::pin(async move { namespace(channel).open_append(request).await })
             })
             .await?;
-        Ok(FileWriter::start(shared, path, reply))
+        Ok(FileWriter::start(shared, path, reply, false))
     }
 
-    fn start(shared: &Arc<Shared>, path: &str, reply: v1::WriterReply) -> Self {
+    fn start(shared: &Arc<Shared>, path: &str, reply: v1::WriterReply, atomic: bool) -> Self {
         let base = (reply.length, Crc32(reply.crc));
         let target = Target {
             path: path.into(),
             inode: reply.inode,
             lease: shared.sessions.leases.hold(reply.lease),
             wanted: reply.replicas,
+            atomic,
         };
         let (to_engine, inbox) = mpsc::channel(INBOX);
         let counters = Arc::<Counters>::default();

@@ -82,6 +82,15 @@ impl Batch {
 /// A key with its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// What a read finds that waits for no disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtHand<T> {
+    /// What there is.
+    Found(T),
+    /// It would have to wait, or to work for long.
+    Unknown,
+}
+
 /// An ordered store.
 pub trait Kv: Send + Sync {
     /// The value of `key`.
@@ -94,6 +103,22 @@ pub trait Kv: Send + Sync {
     /// # Errors
     /// [`KvError::Failed`].
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError>;
+    /// As [`Kv::get`], from memory only: it may be called where nothing may block.
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn get_at_hand(&self, space: Space, key: &[u8]) -> Result<AtHand<Option<Vec<u8>>>, KvError>;
+    /// As [`Kv::scan`], from memory only: it may be called where nothing may block. Keep `limit` small.
+    ///
+    /// # Errors
+    /// [`KvError::Failed`].
+    fn scan_at_hand(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<AtHand<Vec<Pair>>, KvError>;
     /// The last pair of a space.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::{
     error::{Fault, fault, job_lost, query_fault},
     locations::Locations,
     orphans::Orphans,
-    raft::Group,
+    raft::{Group, View},
     reading::StaleReads,
     renewals::Renewals,
     repairing::{Repairing, Survey},
@@ -244,9 +244,29 @@ impl Shared {
     /// Reads the state, with everything that was acknowledged before.
     pub async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Send + 'static,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Clone + Send + 'static,
     ) -> Result<T, Fault> {
         let view = self.group.read().await?;
+        self.look(view, read).await
+    }
+
+    /// Reads a few rows of the state as applied here, as [`Shared::peek`] does, for a request that waits.
+    pub async fn glance<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Clone + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.look(self.group.view(), read).await
+    }
+
+    /// On this thread, if the rows are in memory: handing it to another one and back costs more than the read.
+    async fn look<T: Send + 'static>(
+        &self,
+        view: View,
+        read: impl FnOnce(&dyn ReadTables) -> Result<T, query::Fault> + Clone + Send + 'static,
+    ) -> Result<T, Fault> {
+        if let Some(found) = view.at_hand(read.clone()) {
+            return found.map_err(query_fault);
+        }
         let looked = self.lookups.run(&*self.world.blocking, move || view.at_once(read));
         looked.await.map_err(job_lost)?.map_err(query_fault)
     }

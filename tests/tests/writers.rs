@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions};
+use quarry_client::{Client, ClientConfig, CreateMode, CreateOptions, FileWriter};
 use quarry_env::{World, kv::NoKv};
 use quarry_tests::{Cluster, Options, cli, data, wait};
 use tokio::io::AsyncWriteExt as _;
@@ -187,4 +187,54 @@ async fn what_was_flushed_can_be_read_while_its_writer_pauses_also_where_a_chunk
     writer.finish().await.expect("it is completed");
     let reader = reads.open("/log").await.expect("it is there");
     assert!(reader.read_range(0, 3 * CHUNK).await.expect("it can be read") == bytes);
+}
+
+/// Writes one packet of `/f` and stops the last member of its chunk, of 4 MiB, then goes on in the next one: whose chunk the
+/// master has given before the first has ended.
+async fn stopped_before_a_chunk_ends(cluster: &mut Cluster, writes: &Client, bytes: &[u8]) -> (FileWriter, usize) {
+    let mut writer = writes.create("/f", &CreateOptions::default()).await.expect("it is created");
+    writer.write_all(&bytes[..2 << 20]).await.expect("it takes bytes");
+    writer.flush_durable().await.expect("it is flushed");
+    let stopped = *cluster.members_granted_last().last().expect("a chunk has members");
+    cluster.servers[stopped].process().signal(Signal::SIGSTOP);
+    writer.write_all(&bytes[2 << 20..6 << 20]).await.expect("there is room for what is not acknowledged");
+    wait::until("two open chunks", Duration::from_secs(20), || {
+        let open = cluster.status()["totals"]["open"].as_u64();
+        if open == Some(2) { Ok(()) } else { Err(format!("{open:?} open")) }
+    });
+    (writer, stopped)
+}
+
+async fn ends_well(reads: &Client, mut writer: FileWriter, bytes: &[u8]) -> u64 {
+    writer.write_all(&bytes[6 << 20..]).await.expect("it takes bytes");
+    let finished = writer.finish().await.expect("it is completed");
+    let reader = reads.open("/f").await.expect("it is there");
+    assert!(reader.read_range(0, bytes.len()).await.expect("it can be read") == bytes);
+    finished.stats.seals_on_failure
+}
+
+/// The members of the next chunk are ready when the last bytes of the one before are on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_chunk_is_opened_before_the_last_one_has_ended() {
+    let mut cluster = Cluster::start(&Options::default());
+    let writes = client(&cluster, 4 << 20).await;
+    let bytes = data::bytes(3, 11 << 20);
+    let (writer, stopped) = stopped_before_a_chunk_ends(&mut cluster, &writes, &bytes).await;
+    cluster.servers[stopped].process().signal(Signal::SIGCONT);
+    assert_eq!(ends_well(&writes, writer, &bytes).await, 0);
+}
+
+/// A chunk that breaks when the next one is there already is continued by one that ends where that begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_a_chunk_that_breaks_before_the_next_one_is_continued_between_them() {
+    let mut cluster = Cluster::start(&Options { chunkservers: 5, racks: 5, ..Options::default() });
+    let writes = client(&cluster, 4 << 20).await;
+    let bytes = data::bytes(4, 11 << 20);
+    let (writer, stopped) = stopped_before_a_chunk_ends(&mut cluster, &writes, &bytes).await;
+    cluster.servers[stopped].kill();
+    assert!(ends_well(&writes, writer, &bytes).await > 0);
+    let chunks = cluster.chunks("/f");
+    let bounds: Vec<_> = chunks["chunks"].as_array().expect("chunks").iter().map(|c| (c["offset"].as_u64(), c["length"].as_u64())).collect();
+    let begins: Vec<_> = bounds.iter().filter_map(|(offset, _)| *offset).collect();
+    assert!(begins.contains(&(4 << 20)) && begins.iter().any(|at| (2 << 20..4 << 20).contains(at)), "{bounds:?}");
 }

@@ -112,7 +112,7 @@ async fn each(
         return Err(WireError::new(ErrorCode::InvalidArgument, message));
     }
     info!(command, chunks = orders.len(), "{name}");
-    let mut result = v1::CommandResult::default();
+    let (mut result, orders) = written_down(context, by, orders).await;
     let mut done = stream::iter(orders).map(|order| one(context, by, order)).buffered(CHUNKS_AT_ONCE);
     while let Some((chunk, outcome)) = done.next().await {
         match outcome {
@@ -126,6 +126,34 @@ async fn each(
         }
     }
     Ok(result)
+}
+
+/// Carries out at once those orders that only change a record; the others are left.
+async fn written_down(context: &Context, by: By, mut orders: Vec<Order>) -> (v1::CommandResult, Vec<Order>) {
+    let mut result = v1::CommandResult::default();
+    let seal = |order: &Order| match *order {
+        Order::Commit(chunk, length, crc) => Some((chunk, length, crc)),
+        _ => None,
+    };
+    let seals: Vec<_> = orders.iter().filter_map(seal).collect();
+    if seals.len() < 2 {
+        return (result, orders);
+    }
+    // Why something was not done is said of each of those that are left.
+    let receipts = context.store.commit_records(by.leadership, seals).await.unwrap_or_default();
+    let done = |receipt: &Receipt| (receipt.chunk, receipt.length, receipt.crc);
+    orders.retain(|order| seal(order).is_none_or(|seal| receipts.get(&seal.0).map(done) != Some(seal)));
+    for receipt in receipts.into_values() {
+        end_writing(context, receipt.chunk);
+        result.receipts.push(signed::sign(&context.key, &v1::Receipt::from(receipt)));
+    }
+    (result, orders)
+}
+
+/// Whoever still writes the chunk is told.
+fn end_writing(context: &Context, chunk: ChunkId) {
+    let message = format!("chunk {chunk} was fenced by the master; ask it where to go on");
+    context.streams.cut(chunk, WireError::new(ErrorCode::Fenced, message).of_server(context.server));
 }
 
 async fn one(context: &Context, by: By, order: Order) -> (ChunkId, Result<Option<Receipt>, StoreError>) {
@@ -154,8 +182,7 @@ async fn one(context: &Context, by: By, order: Order) -> (ChunkId, Result<Option
         Order::Verify(chunk, length, crc) => (chunk, false, store.verify(chunk, length, crc).await.map(Some)),
     };
     if ends_writing {
-        let message = format!("chunk {chunk} was fenced by the master; ask it where to go on");
-        context.streams.cut(chunk, WireError::new(ErrorCode::Fenced, message).of_server(context.server));
+        end_writing(context, chunk);
     }
     (chunk, outcome)
 }

@@ -2,7 +2,6 @@
 //! both are here: that takes fewer threads and, of a chunk that is one packet, fewer syncs.
 
 use bytes::Bytes;
-use quarry_env::Instant;
 use quarry_proto::{WireError, signed, v1};
 use quarry_types::{Crc32, Receipt};
 use tokio::sync::mpsc;
@@ -85,7 +84,8 @@ impl Local<'_> {
     async fn append(&self, Append { offset, pieces, bytes }: Append) -> Result<(), WireError> {
         let (end, length, began) = (offset + bytes.len() as u64, bytes.len() as u64, self.context.world.clock.now());
         self.replica.append(offset, pieces, bytes).await?;
-        self.count(length, began);
+        let traffic = &self.context.traffic;
+        traffic.served(&traffic.writes, length, began, self.context.world.clock.now());
         self.state.update(|progress| progress.wrote(end));
         Ok(())
     }
@@ -109,11 +109,6 @@ impl Local<'_> {
         let receipt = self.replica.seal(length, crc).await?;
         self.sealed(receipt);
         Ok(())
-    }
-
-    fn count(&self, bytes: u64, began: Instant) {
-        let traffic = &self.context.traffic;
-        traffic.served(&traffic.writes, bytes, began, self.context.world.clock.now());
     }
 
     fn sealed(&self, receipt: Receipt) {

@@ -3,8 +3,9 @@
 //! | module | does |
 //! |---|---|
 //! | `open`, `recover` | bring the directories into service, and the replicas back from a crash |
+//! | `handles` | what a writer and a reader of one replica hold |
 //! | `create`, `write` | a replica's writing life |
-//! | `fence`, `commit`, `remove` | its ends: fenced, sealed, deleted; tombstones |
+//! | `fence`, `commit`, `commit_many`, `remove` | its ends: fenced, sealed, deleted; tombstones |
 //! | `read`, `salvage` | reads and checks; what can be read of a replica in quarantine |
 //! | `copy`, `copy_writer`, `kept` | the receiving replica of a copy; the files of replicas that copies replaced |
 //! | `adopt`, `probe` | which master is followed; whether the disks answer |
@@ -21,6 +22,7 @@
 mod adopt;
 mod cache;
 mod commit;
+mod commit_many;
 mod config;
 mod copy;
 mod copy_writer;
@@ -29,6 +31,7 @@ mod dir;
 mod error;
 mod fence;
 mod file;
+mod handles;
 mod health;
 mod index;
 mod kept;
@@ -47,10 +50,8 @@ mod synced_later;
 mod watched;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use cache::OpenFile;
 pub use config::{Counts, DirConfig, DiskStatus, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX, StoreConfig};
 use copy::Begun;
 pub use copy::COPIES_MAX;
@@ -58,6 +59,8 @@ pub use copy_writer::{CopyStart, CopyWriter};
 use dir::lock;
 pub use error::StoreError;
 use futures::{StreamExt, stream::FuturesUnordered};
+use handles::Source;
+pub use handles::{AtHand, ReplicaReader, ReplicaWriter};
 pub use quarry_chunkserver_core::{
     Durability,
     inventory::{Change, Ranges, ReplicaItem, Sums},
@@ -65,7 +68,6 @@ pub use quarry_chunkserver_core::{
 use quarry_env::World;
 use quarry_types::{ChunkId, ClusterId, Crc32, ErrorCode, Leadership, Receipt, ReplicaState};
 pub(crate) use read::GivenOut;
-use replica::Replica;
 pub use salvage::{Run, Salvager};
 pub use scrub::{Check, ScrubStatus};
 use shared::Shared;
@@ -130,7 +132,7 @@ impl Store {
     /// [`Store::adopt`].
     pub async fn create(&self, chunk: ChunkId, limit_bytes: u64) -> Result<ReplicaWriter, StoreError> {
         let replica = work(&self.0, move |shared| shared.create(chunk, limit_bytes)).await?;
-        Ok(ReplicaWriter { shared: Arc::clone(&self.0), replica })
+        Ok(ReplicaWriter::new(&self.0, replica))
     }
 
     /// Refuses further writes for good, makes durable what is there, and says what it is. Of a chunk that was never
@@ -154,7 +156,7 @@ impl Store {
         length: u64,
         crc: Crc32,
     ) -> Result<Receipt, StoreError> {
-        work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc, SyncWhen::Now)).await
+        self.committed(by, chunk, length, crc, SyncWhen::Now).await
     }
 
     /// The same, as durable as this server promises its writers: with buffered durability what a writer sealed is synced later,
@@ -169,10 +171,39 @@ impl Store {
         length: u64,
         crc: Crc32,
     ) -> Result<Receipt, StoreError> {
-        let sync = match self.0.durability {
+        self.committed(by, chunk, length, crc, self.promised()).await
+    }
+
+    /// Commits seals (chunk, length, CRC) as [`Store::commit_seal_as_promised`] does, of those chunks of which nothing but the
+    /// record changes: they share a sync. What the answer has no receipt of is as it was, and is to be committed by itself.
+    ///
+    /// # Errors
+    /// StaleLeader when `by` is not the followed leader any more.
+    pub async fn commit_records(
+        &self,
+        by: Leadership,
+        seals: Vec<(ChunkId, u64, Crc32)>,
+    ) -> Result<BTreeMap<ChunkId, Receipt>, StoreError> {
+        let sync = self.promised();
+        work(&self.0, move |shared| shared.commit_records(by, &seals, sync)).await
+    }
+
+    /// When a committed seal makes durable what its writer did not.
+    fn promised(&self) -> SyncWhen {
+        match self.0.durability {
             Durability::Sealed => SyncWhen::Now,
             Durability::Buffered => SyncWhen::Later,
-        };
+        }
+    }
+
+    async fn committed(
+        &self,
+        by: Leadership,
+        chunk: ChunkId,
+        length: u64,
+        crc: Crc32,
+        sync: SyncWhen,
+    ) -> Result<Receipt, StoreError> {
         work(&self.0, move |shared| shared.commit_seal(by, chunk, length, crc, sync)).await
     }
 
@@ -244,11 +275,11 @@ impl Store {
     /// NoReplica; Mismatch; Corrupt (the replica is then quarantined).
     pub async fn reader(&self, chunk: ChunkId, length: u64, crc: Crc32) -> Result<ReplicaReader, StoreError> {
         if let Some((replica, file)) = self.0.settled_at_hand(chunk, length, crc) {
-            return Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source: Source::Settled(file) });
+            return Ok(ReplicaReader::new(&self.0, replica, Source::Settled(file)));
         }
         let (replica, file) = work(&self.0, move |shared| shared.open_settled(chunk, length, crc)).await?;
         let source = file.map_or(Source::Empty, Source::Settled);
-        Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source })
+        Ok(ReplicaReader::new(&self.0, replica, source))
     }
 
     /// Opens the file of a sealed replica with exactly this length and CRC, to be given to another process, which verifies what
@@ -276,7 +307,7 @@ impl Store {
     /// NoReplica; Fenced when it is not open any more: the master knows its seal.
     pub async fn open_reader(&self, chunk: ChunkId) -> Result<ReplicaReader, StoreError> {
         let replica = work(&self.0, move |shared| shared.find_open(chunk)).await?;
-        Ok(ReplicaReader { shared: Arc::clone(&self.0), replica, source: Source::Open })
+        Ok(ReplicaReader::new(&self.0, replica, Source::Open))
     }
 
     /// All replicas, by chunk, and the number they hold at.
@@ -358,156 +389,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// The one writer of an open replica. Dropping it leaves the replica open: only a fence or a restart ends it.
-pub struct ReplicaWriter {
-    shared: Arc<Shared>,
-    replica: Arc<Replica>,
-}
-
-impl ReplicaWriter {
-    /// The chunk.
-    #[must_use]
-    pub fn chunk(&self) -> ChunkId {
-        self.replica.chunk
-    }
-
-    /// Bytes written.
-    #[must_use]
-    pub fn length(&self) -> u64 {
-        self.replica.written()
-    }
-
-    /// Writes `data` at `offset`, which must be [`ReplicaWriter::length`]. `pieces` are the CRC and length of each piece
-    /// as `quarry_types::sums::pieces` cuts them; the data is verified against them first and nothing is written when one
-    /// is wrong.
-    ///
-    /// # Errors
-    /// Fenced; Corrupt; InvalidArgument; NoSpace; DiskFailed. After an error that came from the disk only a fence helps.
-    pub async fn append(&self, offset: u64, pieces: Vec<(Crc32, u64)>, data: Bytes) -> Result<(), StoreError> {
-        let replica = Arc::clone(&self.replica);
-        work(&self.shared, move |shared| shared.append(&replica, offset, &pieces, &data)).await
-    }
-
-    /// Makes everything up to `length` durable, which must have been written (with buffered durability it only checks that).
-    ///
-    /// # Errors
-    /// Fenced; InvalidArgument; DiskFailed.
-    pub async fn flush(&self, length: u64) -> Result<(), StoreError> {
-        let replica = Arc::clone(&self.replica);
-        work(&self.shared, move |shared| shared.flush(&replica, length)).await
-    }
-
-    /// Ends the replica at `length`, which must be all that was written, with the CRC of all. The receipt is durable,
-    /// except with buffered durability.
-    ///
-    /// # Errors
-    /// Fenced; Mismatch; DiskFailed.
-    pub async fn seal(&self, length: u64, crc: Crc32) -> Result<Receipt, StoreError> {
-        let replica = Arc::clone(&self.replica);
-        work(&self.shared, move |shared| shared.seal(&replica, length, crc)).await
-    }
-
-    /// [`ReplicaWriter::append`] of the last bytes and [`ReplicaWriter::seal`] in one, which costs less; after an error it is not
-    /// known how far it came.
-    ///
-    /// # Errors
-    /// As of both.
-    pub async fn append_last(
-        &self,
-        offset: u64,
-        pieces: Vec<(Crc32, u64)>,
-        data: Bytes,
-        length: u64,
-        crc: Crc32,
-    ) -> Result<Receipt, StoreError> {
-        let replica = Arc::clone(&self.replica);
-        work(&self.shared, move |shared| shared.append_last(&replica, offset, &pieces, &data, (length, crc))).await
-    }
-
-    /// Every member has the chunk up to `length`: readers may go that far.
-    pub fn set_acked(&self, length: u64) {
-        lock(&self.replica.progress).ack(length);
-    }
-}
-
-/// Reads one replica.
-pub struct ReplicaReader {
-    shared: Arc<Shared>,
-    replica: Arc<Replica>,
-    source: Source,
-}
-
-/// What a reader reads.
-enum Source {
-    /// A settled replica of no bytes.
-    Empty,
-    /// A settled replica.
-    Settled(Arc<OpenFile>),
-    /// A replica that is being written.
-    Open,
-}
-
-impl ReplicaReader {
-    /// How far the replica may be read now. Of a settled replica this is its length; of an open one it grows.
-    #[must_use]
-    pub fn readable(&self) -> u64 {
-        match &self.source {
-            Source::Empty => 0,
-            Source::Settled(file) => file.sums.length(),
-            Source::Open => lock(&self.replica.progress).readable().0,
-        }
-    }
-
-    /// Reads whole blocks from `offset`, a multiple of the block size, at most `max_bytes` (at least one block), up to
-    /// [`ReplicaReader::readable`]. Returns the data with the stored CRC of each block: the reader at the far end
-    /// verifies them, they are not compared here (S3). Empty at the end.
-    ///
-    /// # Errors
-    /// InvalidArgument; NoReplica; Fenced; Corrupt; DiskFailed.
-    pub async fn read(&self, offset: u64, max_bytes: u64) -> Result<(Bytes, Vec<Crc32>), StoreError> {
-        let replica = Arc::clone(&self.replica);
-        match &self.source {
-            Source::Empty => Ok((Bytes::new(), Vec::new())),
-            Source::Settled(file) => {
-                let begun = self.shared.begin_read(&replica, file, offset, max_bytes)?;
-                // What is in memory is copied where it is wanted; a thread costs more than the copy.
-                if begun.is_complete() && !replica.is_quarantined() {
-                    return Ok(begun.finish(file));
-                }
-                let file = Arc::clone(file);
-                work(&self.shared, move |shared| shared.read(&replica, &file, begun)).await
-            }
-            Source::Open => work(&self.shared, move |shared| shared.read_open(&replica, offset, max_bytes)).await,
-        }
-    }
-
-    /// The first `part_bytes` of the `max_bytes` at `offset`, if they are in memory: their data, and the stored CRCs of all blocks
-    /// that [`ReplicaReader::read`] would give for all. `None` says nothing, and is all there is of an open replica.
-    ///
-    /// # Errors
-    /// InvalidArgument.
-    pub fn at_hand(&self, offset: u64, max_bytes: u64, part_bytes: u64) -> Result<Option<AtHand>, StoreError> {
-        let Source::Settled(file) = &self.source else { return Ok(None) };
-        let bytes = read::span(&self.replica, offset, max_bytes, file.sums.length())?;
-        let begun = self.shared.begin_read(&self.replica, file, offset, bytes.min(part_bytes))?;
-        if bytes == 0 || !begun.is_complete() || self.replica.is_quarantined() {
-            return Ok(None);
-        }
-        let (first, _) = begun.finish(file);
-        Ok(Some(AtHand { bytes, block_crcs: file.block_crcs(offset, bytes), first }))
-    }
-}
-
-/// The beginning of a read, without having waited for it.
-pub struct AtHand {
-    /// Bytes of all.
-    pub bytes: u64,
-    /// The stored CRC of each block of all.
-    pub block_crcs: Vec<Crc32>,
-    /// The first part of it.
-    pub first: Bytes,
 }
 
 #[cfg(test)]

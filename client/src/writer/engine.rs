@@ -1,6 +1,8 @@
 //! The task that writes one file: it takes bytes from the handle, sends them, and when a chunk breaks has it sealed
 //! where it stands and goes on in a new one.
 
+mod resume;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -15,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Counters, Finished,
-    pipeline::{Broken, Ended, Permit, Pipeline, Sums},
+    opening::{self, Ahead, Wanted},
+    pipeline::{Ended, Permit, Pipeline, Sums},
     window::Window,
 };
 use crate::{
@@ -25,9 +28,6 @@ use crate::{
     retry::Backoff,
     session::{HeldLease, namespace},
 };
-
-/// A server that failed this writer gets no new chunk of it for this long.
-const AVOID_FOR: Duration = Duration::from_secs(30);
 
 /// What the handle asks for, in order.
 pub(super) enum Command {
@@ -45,6 +45,8 @@ pub(super) struct Target {
     pub(super) inode: u64,
     pub(super) lease: HeldLease,
     pub(super) wanted: u32,
+    /// Nobody sees it before it is complete.
+    pub(super) atomic: bool,
 }
 
 pub(super) struct Engine {
@@ -57,6 +59,8 @@ pub(super) struct Engine {
     /// Of everything accepted, computed as it came in.
     crc: Crc32,
     pipeline: Option<Pipeline>,
+    /// Behind the current chunk.
+    ahead: Option<Ahead>,
     /// Sealed by this writer, in file order.
     chunks: Vec<v1::ChunkRef>,
     /// Sealed by the master on fewer replicas than wanted: the next flush asks whether they are enough.
@@ -97,6 +101,7 @@ impl Engine {
             window: Window::new(at),
             crc: base.1,
             pipeline: None,
+            ahead: None,
             chunks: Vec::new(),
             weak: Vec::new(),
             seals: Vec::new(),
@@ -202,8 +207,12 @@ impl Engine {
         let from = self.window.sent();
         let bytes = self.window.next_packet(pipeline.room());
         let full = bytes.len() as u64 == pipeline.room();
-        let last = self.is_last(full);
+        let comes = self.comes();
+        if full && comes == Comes::More {
+            self.open_ahead(from + bytes.len() as u64);
+        }
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+        let last = comes.ends_chunk(full);
         let sent = match pipeline.drain() {
             Ok(()) => pipeline.send(&bytes, last).await,
             Err(broken) => Err(broken),
@@ -221,20 +230,19 @@ impl Engine {
         }
     }
 
-    /// Whether the members are to end the chunk with the packet just taken from the window: the file ends with it, or the chunk is
-    /// full and more comes. One behind which nothing is known to come stays open, however full: the master learns of its end with
-    /// the next call, and until then those who read ask the members of an open chunk.
-    fn is_last(&mut self, full: bool) -> bool {
+    /// What comes behind the packet just taken from the window, as far as is known.
+    fn comes(&mut self) -> Comes {
         if self.window.unsent() > 0 {
-            return full;
+            return Comes::More;
         }
         if self.seen.is_none() {
             self.seen = self.inbox.try_recv().ok();
         }
         match self.seen {
-            Some(Command::Data(_)) => full,
-            Some(Command::Finish(_)) => true,
-            Some(Command::Flush(_)) | None => self.finishing.is_some(),
+            Some(Command::Data(_)) => Comes::More,
+            Some(Command::Finish(_)) => Comes::End,
+            Some(Command::Flush(_)) | None if self.finishing.is_some() => Comes::End,
+            Some(Command::Flush(_)) | None => Comes::Unknown,
         }
     }
 
@@ -243,38 +251,47 @@ impl Engine {
     }
 
     async fn open_chunk(&mut self) -> Result<(), ClientError> {
-        let now = self.shared.world.clock.now();
-        self.avoid.retain(|_, until| now < *until);
-        let doing = self.doing();
         let offset = self.window.sent();
-        let limit_bytes = self.shared.config.chunk_bytes;
-        let (inode, lease, seals) = (self.target.inode, self.target.lease.lease, self.seals.clone());
-        let avoid: Vec<Bytes> = self.avoid.keys().map(|server| server.to_bytes().into()).collect();
-        let make = |op| v1::AddChunkRequest {
-            op: Some(op),
-            inode,
-            lease,
-            offset,
-            limit_bytes,
-            seals: seals.clone(),
-            avoid: avoid.clone(),
+        let opened = match self.ahead.take_if(|ahead| ahead.offset == offset) {
+            Some(ahead) => ahead.opened().await?,
+            None => {
+                let wanted = self.wanted(offset);
+                opening::open(&self.shared, wanted).await?
+            }
         };
-        let reply = self
-            .shared
-            .sessions
-            .mutate(&doing, make, |channel, request| {
-                Box::pin(async move { namespace(channel).add_chunk(request).await })
-            })
-            .await?;
-        self.seals.clear();
         self.counters.chunks.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit::from_reply(offset, reply).map_err(|e| ClientError::from_wire(&doing, e))?;
-        match Pipeline::open(&self.shared, permit).await {
+        match opened {
             Ok(pipeline) => {
                 self.pipeline = Some(pipeline);
                 Ok(())
             }
             Err((permit, broken)) => self.continue_after(permit, &Sums::default(), broken).await,
+        }
+    }
+
+    /// Begins to open the chunk behind the current one, to which more bytes are known to come. The master lets only atomic files
+    /// have more than one open chunk.
+    fn open_ahead(&mut self, offset: u64) {
+        if self.target.atomic && self.ahead.is_none() {
+            let wanted = self.wanted(offset);
+            self.ahead = Some(Ahead::begin(&self.shared, wanted));
+        }
+    }
+
+    /// The chunk at `offset`, which ends before one that is there already. Takes the seals along.
+    fn wanted(&mut self, offset: u64) -> Wanted {
+        let now = self.shared.world.clock.now();
+        self.avoid.retain(|_, until| now < *until);
+        let room = self.ahead.as_ref().map_or(u64::MAX, |ahead| ahead.offset.saturating_sub(offset));
+        Wanted {
+            doing: self.doing(),
+            inode: self.target.inode,
+            lease: self.target.lease.lease,
+            offset,
+            limit_bytes: self.shared.config.chunk_bytes.min(room),
+            // A call that fails ends the file.
+            seals: std::mem::take(&mut self.seals),
+            avoid: self.avoid.keys().map(|server| server.to_bytes().into()).collect(),
         }
     }
 
@@ -349,97 +366,6 @@ impl Engine {
         Ok(())
     }
 
-    async fn seal_broken(&mut self, broken: Broken) -> Result<(), ClientError> {
-        let Some(pipeline) = self.pipeline.take() else { return Ok(()) };
-        let (permit, sums) = pipeline.into_parts();
-        self.continue_after(permit, &sums, broken).await
-    }
-
-    /// Has the master seal a chunk that broke, and takes up writing where it ends.
-    async fn continue_after(&mut self, permit: Permit, sums: &Sums, broken: Broken) -> Result<(), ClientError> {
-        let now = self.shared.world.clock.now();
-        let Broken { error, culprit } = broken;
-        tracing::warn!(
-            path = self.target.path,
-            chunk = permit.chunk,
-            culprit = culprit.map(|server| server.to_string()),
-            error = error.message,
-            "a chunk broke; it is sealed where it stands and writing goes on in a new one"
-        );
-        if let Some(server) = culprit {
-            self.avoid.insert(server, now.plus(AVOID_FOR));
-        }
-        self.counters.seals_on_failure.fetch_add(1, Ordering::Relaxed);
-        let patience = self.shared.config.deadline;
-        if now.since(*self.failing_since.get_or_insert(now)) >= patience {
-            let message = format!("nothing moved for {patience:?}; the last failure was: {}", error.message);
-            return Err(ClientError::new(error.code, self.doing(), message));
-        }
-        let sealed = self.seal_at_master(permit.chunk, false).await?;
-        let before = self.window.start();
-        self.go_on_from(&permit, sums, &sealed)?;
-        if self.window.retained() == 0 {
-            // Nothing waits to move on, so nothing counts as not moving, however long the writer is idle now.
-            (self.failing_since, self.backoff) = (None, Backoff::default());
-        } else if self.window.start() == before {
-            let pause = self.backoff.pause(self.shared.world.random.next_u64());
-            self.shared.world.clock.sleep(pause).await;
-        }
-        Ok(())
-    }
-
-    /// Has the master seal a chunk, if it has not yet; with `durable` it answers only once enough replicas are.
-    async fn seal_at_master(&mut self, chunk: u64, durable: bool) -> Result<v1::SealChunkReply, ClientError> {
-        let doing = format!("sealing chunk {chunk} of {}", self.target.path);
-        let (inode, lease) = (self.target.inode, self.target.lease.lease);
-        let make = |op| v1::SealChunkRequest { op: Some(op), inode, lease, chunk, durable };
-        self.shared
-            .sessions
-            .mutate(&doing, make, |channel, request| {
-                Box::pin(async move { namespace(channel).seal_chunk(request).await })
-            })
-            .await
-    }
-
-    /// Moves the window to the end of the sealed chunk, whose bytes must be those that were sent.
-    fn go_on_from(&mut self, permit: &Permit, sums: &Sums, sealed: &v1::SealChunkReply) -> Result<(), ClientError> {
-        let end = permit.offset.saturating_add(sealed.length);
-        let doing = self.doing();
-        let corrupt = |message: String| ClientError::new(ErrorCode::Corrupt, doing.clone(), message);
-        let (chunk, length) = (permit.chunk, sealed.length);
-        let sent = self.window.sent().saturating_sub(permit.offset);
-        if end > self.window.sent() {
-            return Err(corrupt(format!("chunk {chunk} was sealed at {length} bytes, but only {sent} were sent")));
-        }
-        if end < self.window.start() {
-            let acked = self.window.start().saturating_sub(permit.offset);
-            let message = format!(
-                "chunk {chunk} was sealed at {length} bytes: all its members failed and lost what they had not synced; \
-                 {acked} of the {sent} bytes sent were acknowledged and are no longer held here; write the file again"
-            );
-            return Err(ClientError::new(ErrorCode::PipelineBroken, doing, message));
-        }
-        let (known, crc) = sums.known_prefix(length);
-        let crc = self.window.extend_crc(crc, permit.offset + known, end);
-        if crc != Some(Crc32(sealed.crc)) {
-            return Err(corrupt(format!(
-                "chunk {chunk} was sealed at {length} bytes with CRC {:08x}, which is not that of the bytes sent",
-                sealed.crc
-            )));
-        }
-        if sealed.length > 0 {
-            self.chunks.push(v1::ChunkRef { chunk, offset: permit.offset, length, crc: sealed.crc });
-            if sealed.replicas < self.target.wanted {
-                self.weak.push(chunk);
-            }
-        }
-        self.durable = self.durable.max(end);
-        self.release(end);
-        self.window
-            .rewind(end)
-            .map_err(|gone| corrupt(format!("bytes before file offset {} are no longer held", gone.start)))
-    }
-
     /// Makes the file what was written.
     pub(super) async fn complete(&mut self) -> Result<Finished, ClientError> {
         let doing = format!("completing {}", self.target.path);
@@ -494,7 +420,7 @@ impl Engine {
     /// Gives the file up.
     pub(super) async fn abort(&mut self) -> Result<(), ClientError> {
         self.inbox.close();
-        self.pipeline = None;
+        (self.pipeline, self.ahead) = (None, None);
         let doing = format!("giving up {}", self.target.path);
         let (inode, lease) = (self.target.inode, self.target.lease.lease);
         let make = |op| v1::AbortRequest { op: Some(op), inode, lease };
@@ -514,6 +440,30 @@ impl Engine {
     pub(super) fn lease_error(&self) -> ClientError {
         let message = "the writer lease has ended: this client was silent for too long";
         ClientError::new(ErrorCode::LeaseLost, self.doing(), message)
+    }
+}
+
+/// What follows a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// More bytes.
+    More,
+    /// The end of the file.
+    End,
+    /// Nothing yet.
+    Unknown,
+}
+
+impl Comes {
+    /// Whether the members are to end the chunk with the packet: the file ends with it, or the chunk is full and more comes. One
+    /// behind which nothing is known to come stays open, however full: the master learns of its end with the next call, and until
+    /// then those who read ask the members of an open chunk.
+    fn ends_chunk(self, full: bool) -> bool {
+        match self {
+            Comes::More => full,
+            Comes::End => true,
+            Comes::Unknown => false,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use quarry_env::{
     Batch, Kv, KvError, KvFactory, KvOptions, Space, SyncPoint, World,
-    kv::{Frozen, Pair},
+    kv::{AtHand, Frozen, Pair},
 };
 
 /// Sees every batch that is written. A store is told by the name of its directory.
@@ -47,6 +47,20 @@ impl Kv for Watched {
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
         self.inner.scan(space, from, to, limit)
+    }
+
+    fn get_at_hand(&self, space: Space, key: &[u8]) -> Result<AtHand<Option<Vec<u8>>>, KvError> {
+        self.inner.get_at_hand(space, key)
+    }
+
+    fn scan_at_hand(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<AtHand<Vec<Pair>>, KvError> {
+        self.inner.scan_at_hand(space, from, to, limit)
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {

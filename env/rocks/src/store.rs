@@ -7,11 +7,11 @@ use std::{
 
 use quarry_env::{
     Batch, Kv, KvError, KvOptions, Space, SyncPoint,
-    kv::{Change, Frozen, Pair},
+    kv::{AtHand, Change, Frozen, Pair},
 };
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode, ReadOptions, Snapshot, WriteBatch,
-    WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, ErrorKind, FlushOptions, IteratorMode, ReadOptions, ReadTier,
+    Snapshot, WriteBatch, WriteOptions,
     checkpoint::Checkpoint,
     perf::{PerfContext, PerfMetric},
 };
@@ -28,6 +28,26 @@ type RawPair = (Box<[u8]>, Box<[u8]>);
 
 /// RocksDB always has this column family; we store nothing in it.
 const UNUSED: &str = "default";
+
+/// Removed keys that a read from memory walks over; past them it is left to where it may take its time.
+const WALKED_AT_HAND: u64 = 64;
+
+/// Reads of memtables and cached blocks only.
+fn at_hand() -> ReadOptions {
+    let mut read = ReadOptions::default();
+    read.set_read_tier(ReadTier::BlockCache);
+    read.set_max_skippable_internal_keys(WALKED_AT_HAND);
+    read
+}
+
+/// What RocksDB gives up for is not known.
+fn or_unknown<T>(read: Result<T, rocksdb::Error>) -> Result<AtHand<T>, rocksdb::Error> {
+    match read {
+        Ok(found) => Ok(AtHand::Found(found)),
+        Err(error) if error.kind() == ErrorKind::Incomplete => Ok(AtHand::Unknown),
+        Err(error) => Err(error),
+    }
+}
 
 /// An open store. RocksDB holds a lock file in the directory until this is dropped.
 pub(crate) struct Store {
@@ -72,24 +92,36 @@ impl Store {
     /// The pairs of a range, read with these options, which may name a snapshot of this store.
     pub(crate) fn pairs(
         &self,
-        mut read: ReadOptions,
+        read: ReadOptions,
         space: Space,
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<impl Iterator<Item = Result<Pair, KvError>>, KvError> {
+        Ok(self.raw_pairs(read, space, from, to)?.map(|pair| self.pair(pair)))
+    }
+
+    fn raw_pairs(
+        &self,
+        mut read: ReadOptions,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<RawPair, rocksdb::Error>>, KvError> {
         if let Some(to) = to {
             // A range that ends before it begins is empty.
             read.set_iterate_upper_bound(to.max(from));
         }
         let start = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(self.family(space)?, read, start);
-        Ok(pairs.map(|pair| self.pair(pair)))
+        Ok(self.db.iterator_cf_opt(self.family(space)?, read, start))
     }
 
     fn pair(&self, pair: Result<RawPair, rocksdb::Error>) -> Result<Pair, KvError> {
-        let (key, value) = pair.map_err(|e| self.error(&e))?;
-        Ok((key.into_vec(), value.into_vec()))
+        pair.map(plain).map_err(|e| self.error(&e))
     }
+}
+
+fn plain((key, value): RawPair) -> Pair {
+    (key.into_vec(), value.into_vec())
 }
 
 impl Kv for Store {
@@ -112,6 +144,24 @@ impl Kv for Store {
             Some(Err(_)) | None => {}
         }
         pairs.collect()
+    }
+
+    fn get_at_hand(&self, space: Space, key: &[u8]) -> Result<AtHand<Option<Vec<u8>>>, KvError> {
+        or_unknown(self.db.get_cf_opt(self.family(space)?, key, &at_hand())).map_err(|e| self.error(&e))
+    }
+
+    fn scan_at_hand(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<AtHand<Vec<Pair>>, KvError> {
+        let pairs = self.raw_pairs(at_hand(), space, from, to)?.take(limit).collect::<Result<Vec<_>, _>>();
+        match or_unknown(pairs).map_err(|e| self.error(&e))? {
+            AtHand::Found(pairs) => Ok(AtHand::Found(pairs.into_iter().map(plain).collect())),
+            AtHand::Unknown => Ok(AtHand::Unknown),
+        }
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {

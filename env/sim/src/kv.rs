@@ -26,7 +26,7 @@ use std::{
 
 use quarry_env::{
     Batch, Disk, DiskFile, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint,
-    kv::{Change, Frozen, Pair},
+    kv::{AtHand, Change, Frozen, Pair},
 };
 
 use crate::SimDisk;
@@ -171,6 +171,20 @@ impl Kv for SimKv {
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
         scan(&self.inner()?.maps, &self.path, space, from, to, limit)
+    }
+
+    fn get_at_hand(&self, space: Space, key: &[u8]) -> Result<AtHand<Option<Vec<u8>>>, KvError> {
+        self.get(space, key).map(AtHand::Found)
+    }
+
+    fn scan_at_hand(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<AtHand<Vec<Pair>>, KvError> {
+        self.scan(space, from, to, limit).map(AtHand::Found)
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, KvError> {

@@ -6,7 +6,10 @@
 //! ask nobody.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,6 +72,8 @@ pub(super) struct Bounded {
     turn: AsyncMutex<()>,
     /// When this member began to ask.
     since: BootInstant,
+    /// The last term in which a read index was found and had been applied, and 1 more; 0: none was.
+    read_in: AtomicU64,
 }
 
 /// What the last attempt to have a proof said when it failed.
@@ -111,7 +116,7 @@ impl Bounded {
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last, failed, turn: AsyncMutex::new(()), since: world.clock.boot() }
+        Bounded { indexes, proofs, last, failed, turn: AsyncMutex::new(()), since: world.clock.boot(), read_in: AtomicU64::new(0) }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -228,6 +233,10 @@ impl Group {
         if planted!("stale-read") {
             return Ok(self.view());
         }
+        let led = self.leader().borrow().me_since_term;
+        if self.reads_alone(led) {
+            return Ok(self.view());
+        }
         let ready = async {
             let found = self.bounded().indexes.answer(Begun::FromNow).await.ok_or_else(stopping)??;
             if found.applied < Some(found.index) {
@@ -236,9 +245,20 @@ impl Group {
                 let _turn = self.bounded().turn.lock().await;
                 self.applied_up_to(found.index).await?;
             }
+            if let Some(term) = led.filter(|_| self.leader().borrow().me_since_term == led) {
+                self.bounded().read_in.store(term.saturating_add(1), Ordering::Release);
+            }
             Ok(self.view())
         };
         timeout(self.clock(), READ_TIMEOUT, ready).await.unwrap_or_else(|late| Err(unavailable(&late.to_string())))
+    }
+
+    /// Whether this member, which leads in the term `led`, may answer without asking anybody, itself included. Without its own
+    /// vote nobody else can have been elected: while it votes alone, and, should it know that it no longer does a moment late, also
+    /// while it votes together with others, which comes before they may do without it. What an earlier term acknowledged was
+    /// applied when its first read was answered, and what this one acknowledges is applied before.
+    fn reads_alone(&self, led: Option<u64>) -> bool {
+        led.is_some_and(|term| self.bounded().read_in.load(Ordering::Acquire) == term.saturating_add(1)) && self.votes_alone()
     }
 
     /// Waits until this member has applied the log up to `index`. Cancel-safe.

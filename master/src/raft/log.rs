@@ -23,6 +23,7 @@ use quarry_types::planted;
 use super::{
     GroupError, codec,
     open::InUse,
+    recent::Recent,
     types::{Entry, LogId, Types, Vote},
 };
 use crate::{
@@ -50,6 +51,7 @@ pub(crate) struct LogStore {
     /// The last committed id, stored with the next append: it only spares applying again after a restart.
     committed: Arc<Mutex<Option<LogId>>>,
     appends: Arc<AtomicU64>,
+    recent: Arc<Mutex<Recent>>,
     /// Entries are purged only when a durable snapshot of this state has them (S11); absent in tests of the log alone.
     state: Option<Arc<State>>,
     _in_use: InUse,
@@ -66,7 +68,8 @@ impl LogStore {
         let options = KvOptions { recovery: Recovery::Synced, ..KvOptions::default() };
         let kv = world.kv.open(&layout.log(), &[ENTRIES, META], options)?;
         let committed = Arc::new(Mutex::new(None));
-        let store = LogStore { world: world.clone(), kv, committed, appends: Arc::default(), state, _in_use: in_use };
+        let (appends, recent) = (Arc::default(), Arc::default());
+        let store = LogStore { world: world.clone(), kv, committed, appends, recent, state, _in_use: in_use };
         let committed = store.id_at(COMMITTED).map_err(|e| GroupError::io(&layout.log(), e))?;
         *store.lock_committed() = committed;
         Ok(store)
@@ -127,6 +130,21 @@ impl LogStore {
 
     fn lock_committed(&self) -> std::sync::MutexGuard<'_, Option<LogId>> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        // No change of it can panic half-way.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Entries with the bytes that they take were appended, or perhaps not.
+    fn remember(&self, appended: Vec<(Entry, usize)>, written: bool) {
+        let mut recent = self.lock_recent();
+        if written {
+            appended.into_iter().for_each(|(entry, bytes)| recent.push(entry, bytes));
+        } else {
+            recent.clear();
+        }
     }
 
     /// Runs `work` where it may block.
@@ -191,6 +209,9 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(to) => Some(*to),
             Bound::Unbounded => None,
         };
+        if let Some(recent) = to.and_then(|to| self.lock_recent().get(from, to, usize::MAX)) {
+            return Ok(recent);
+        }
         self.blocking(move |store| store.read(from, to, usize::MAX)).await
     }
 
@@ -199,6 +220,9 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        if let Some(recent) = self.lock_recent().get(start, end, READ_BYTES) {
+            return Ok(recent);
+        }
         self.blocking(move |store| store.read(start, Some(end), READ_BYTES)).await
     }
 }
@@ -234,13 +258,17 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut batch = Batch::default();
+        let (mut batch, mut appended) = (Batch::default(), Vec::new());
         for entry in entries {
-            batch.put(ENTRIES, key(entry.log_id.index), codec::entry_to_bytes(&entry));
+            let bytes = codec::entry_to_bytes(&entry);
+            let (index, stored) = (entry.log_id.index, bytes.len());
+            appended.push((entry, stored));
+            batch.put(ENTRIES, key(index), bytes);
         }
         let sync = Some(sync_points::RAFT_APPEND).filter(|_| !planted!("skip-fsync-of-log"));
         let written = self.write(batch, sync).await;
         self.appends.fetch_add(1, Ordering::Relaxed);
+        self.remember(appended, written.is_ok());
         let failed = written.as_ref().err().map(|e| io::Error::new(e.kind(), e.to_string()));
         callback.io_completed(written);
         failed.map_or(Ok(()), Err)
@@ -248,6 +276,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let from = last_log_id.map_or(0, |id| id.index + 1);
+        self.lock_recent().truncate(from);
         let mut batch = Batch::default();
         // Not synced: what replaces these entries is, and never without this.
         batch.delete_range(ENTRIES, key(from), key(u64::MAX));
@@ -262,6 +291,7 @@ impl RaftLogStorage<Types> for LogStore {
                 return Err(io::Error::other(message));
             }
         }
+        self.lock_recent().purge(log_id.index + 1);
         let mut batch = Batch::default();
         batch.delete_range(ENTRIES, key(0), key(log_id.index + 1));
         batch.put(META, PURGED, codec::log_id_to_bytes(&log_id));

@@ -36,6 +36,7 @@ mod network;
 mod open;
 mod outgoing;
 mod parties;
+mod recent;
 mod room;
 mod rounds;
 mod runtime;

@@ -76,7 +76,7 @@ impl Service {
     async fn place(&self, leading: &Leading, call: &AddChunkCall) -> Result<Vec<ServerId>, Fault> {
         let inode = call.inode;
         let (found, settings) =
-            self.shared.peek(move |tables| Ok((query::inode(tables, inode)?, query::settings(tables)?))).await?;
+            self.shared.glance(move |tables| Ok((query::inode(tables, inode)?, query::settings(tables)?))).await?;
         let found = found.ok_or_else(|| {
             fault(ErrorCode::LeaseLost, format!("file {inode} is gone, and the lease on it with it; create it again"))
         })?;
@@ -124,7 +124,7 @@ impl Service {
             let read = move |tables: &dyn quarry_master_core::tables::ReadTables| {
                 Ok(asked.iter().map(|m| query::server(tables, *m)).collect::<Result<Vec<_>, _>>()?)
             };
-            self.shared.peek(read).await?
+            self.shared.glance(read).await?
         };
         let mut remembered = remembered.into_iter();
         Ok(members

@@ -75,7 +75,7 @@ impl Service {
         mut chunks: Vec<ChunkId>,
         until: Instant,
     ) -> Result<bool, Fault> {
-        let min = self.shared.peek(|tables| query::settings(tables)).await?.min_replicas;
+        let min = self.shared.glance(|tables| query::settings(tables)).await?.min_replicas;
         loop {
             chunks = self.short_of(min, chunks).await?;
             let Some(first) = chunks.first() else { return Ok(true) };
@@ -109,7 +109,7 @@ impl Service {
             }
             Ok(found)
         };
-        self.shared.peek(read).await
+        self.shared.glance(read).await
     }
 
     /// Lets the members of chunks confirm what they hold, one chunk after the other while there is time.

@@ -61,7 +61,7 @@ impl Service {
         check::op(&op)?;
         let leading = self.shared.leading()?;
         let lease = abort.lease;
-        let found = self.shared.peek(move |tables| Ok(query::lease(tables, lease)?)).await?;
+        let found = self.shared.glance(move |tables| Ok(query::lease(tables, lease)?)).await?;
         if let Some(found) = found.filter(|l| l.visible && l.session == op.session && l.inode == abort.inode) {
             let sealer = Sealer::new(self.shared.clone(), leading);
             for chunk in found.open {

@@ -70,7 +70,7 @@ impl<'a> Receipts<'a> {
         let chunks: Vec<ChunkId> = seals.iter().map(|(seal, _)| seal.chunk).collect();
         let records = self
             .shared
-            .peek(move |tables| {
+            .glance(move |tables| {
                 Ok(chunks.into_iter().map(|id| query::chunk(tables, id)).collect::<Result<Vec<_>, _>>()?)
             })
             .await?;

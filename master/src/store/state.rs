@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError},
 };
 
 use prost::Message;
@@ -116,6 +116,15 @@ impl State {
     pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Open> {
         // A panic of another holder leaves nothing half-done in here: the batch or the switch is one step.
         self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same without waiting; nothing while the state is being changed.
+    pub(crate) fn try_hold(&self) -> Option<RwLockReadGuard<'_, Open>> {
+        match self.open.try_read() {
+            Ok(open) => Some(open),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Says that the store could not be read.

@@ -1,8 +1,11 @@
 //! Reads of the state.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
-use quarry_env::{Kv, KvError, Space};
+use quarry_env::{Kv, KvError, Space, kv::AtHand};
 use quarry_master_core::tables::{Pair, ReadTables, Table, TableError};
 
 use super::{State, state::read_mark};
@@ -29,7 +32,15 @@ impl View {
         read(&Watched { tables: KvTables(&*open.kv), state: &self.state })
     }
 
-    /// The same, with the index up to which the log was applied to these very tables; 0: they are empty.
+    /// The same where nothing may block, for a read of few rows that are in memory: `None` when it is not such a one.
+    pub fn at_hand<T>(&self, read: impl FnOnce(&dyn ReadTables) -> T) -> Option<T> {
+        let open = self.state.try_hold()?;
+        let tables = AtHandTables { kv: &*open.kv, rows: AtomicUsize::new(0), unknown: AtomicBool::new(false) };
+        let found = read(&tables);
+        (!tables.unknown.load(Ordering::Relaxed)).then_some(found)
+    }
+
+    /// The same as [`View::at_once`], with the index up to which the log was applied to these very tables; 0: they are empty.
     ///
     /// # Errors
     /// When that cannot be read.
@@ -66,6 +77,44 @@ impl ReadTables for KvTables<'_> {
 
 fn table_error(error: KvError) -> TableError {
     TableError(GroupError::from(error).to_string())
+}
+
+/// Rows that a read may look at without being sent to where it may block: some tens of microseconds.
+const ROWS_AT_HAND: usize = 32;
+
+/// Tables as far as they are in memory. Once something is not, the whole read is worth nothing, whatever it makes of the error.
+struct AtHandTables<'a> {
+    kv: &'a dyn Kv,
+    /// Looked at so far.
+    rows: AtomicUsize,
+    unknown: AtomicBool,
+}
+
+impl AtHandTables<'_> {
+    /// Counts rows. An error counts as not known: it is met again where it can be told.
+    fn known<T>(&self, rows: usize, found: Result<AtHand<T>, KvError>) -> Result<T, TableError> {
+        let before = self.rows.fetch_add(rows, Ordering::Relaxed);
+        match found {
+            Ok(AtHand::Found(found)) if before + rows <= ROWS_AT_HAND => Ok(found),
+            _ => {
+                self.unknown.store(true, Ordering::Relaxed);
+                Err(TableError("not in memory".into()))
+            }
+        }
+    }
+}
+
+impl ReadTables for AtHandTables<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.known(1, self.kv.get_at_hand(Space(table.name()), key))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
+        // One row more than is allowed tells that there are too many.
+        let found = self.kv.scan_at_hand(Space(table.name()), from, to, limit.min(ROWS_AT_HAND + 1));
+        let rows = if let Ok(AtHand::Found(pairs)) = &found { pairs.len() } else { 0 };
+        self.known(rows, found)
+    }
 }
 
 /// Tables that are read for others than the state machine, which stops by itself when its store fails: here the state is

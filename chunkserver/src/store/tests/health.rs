@@ -255,8 +255,10 @@ async fn a_directory_that_does_not_answer_is_out_and_the_others_are_not() {
     hanging.hang(true);
     let looked_at = store.clone();
     let looking = tokio::spawn(async move { looked_at.look_after_disks().await });
-    // Paused time stands while blocking work runs; so the other directory is looked at first.
-    while !rig.disk().files().iter().any(|(path, _)| path == Path::new("/b/PROBE")) {
+    // Paused time stands while blocking work runs; so the other directory has answered before it goes on.
+    let other = store.0.dirs()[1].clone();
+    let probed = || rig.disk().files().iter().any(|(path, _)| path == Path::new("/b/PROBE"));
+    while !probed() || other.busy.load(std::sync::atomic::Ordering::Acquire) {
         tokio::task::yield_now().await;
     }
     tokio::time::advance(Duration::from_secs(11)).await;

@@ -126,3 +126,78 @@ async fn a_reader_survives_a_delete_and_notices_a_cut() {
     let (all, _) = short.read(0, LIMIT).await.unwrap();
     assert_eq!(all, bytes[..cut]);
 }
+
+/// What only has to be written down is, with one sync for all; everything else is left as it is.
+#[tokio::test]
+async fn s2_seals_that_only_change_records_share_a_sync_and_survive_it() {
+    let rig = Rig::new(1);
+    let store = rig.start().await;
+    let ended = |n: u64| (ChunkId(n), data(ChunkId(n), 700 + n as usize));
+    let mut seals = Vec::new();
+    for (chunk, bytes) in (1..=3).map(ended) {
+        let (length, crc) = (bytes.len() as u64, Crc32::of(&bytes));
+        written(&store, chunk, &bytes).await.seal(length, crc).await.unwrap();
+        seals.push((chunk, length, crc));
+    }
+    let (longer, bytes) = ended(4);
+    written(&store, longer, &bytes).await.seal(bytes.len() as u64, Crc32::of(&bytes)).await.unwrap();
+    let (differs, bytes_of_it) = ended(5);
+    written(&store, differs, &bytes_of_it).await.seal(bytes_of_it.len() as u64, Crc32::of(&bytes_of_it)).await.unwrap();
+    let (open, bytes_open) = ended(6);
+    let _writer = written(&store, open, &bytes_open).await;
+    let others = [
+        (longer, 5, Crc32::of(&bytes[..5])),
+        (differs, bytes_of_it.len() as u64, Crc32(1)),
+        (open, bytes_open.len() as u64, Crc32::of(&bytes_open)),
+        (ChunkId(99), 1, Crc32(1)),
+        // Another seal of one that is among them: whoever gives it is told so by itself.
+        (ChunkId(1), 5, Crc32(5)),
+    ];
+    let before = rig.disk().syncs().len();
+    let all = [&seals[..], &others[..]].concat();
+    let receipts = store.commit_records(followed(&store), all.clone()).await.unwrap();
+    let stated: Vec<_> = receipts.values().map(|r| (r.chunk, r.length, r.crc)).collect();
+    assert_eq!(stated, seals);
+    assert!(receipts.values().all(|receipt| receipt.durable));
+    let syncs = rig.disk().syncs().split_off(before);
+    assert_eq!(syncs.iter().map(|(point, _)| *point).collect::<Vec<_>>(), [sync_points::COMMIT_RECORD]);
+    for (chunk, _, _) in others.into_iter().take(3) {
+        assert_ne!(state(&store, chunk), Some(ReplicaState::Sealed), "chunk {chunk}");
+    }
+    let store = rig.power_cycle(store).await;
+    for (chunk, bytes) in (1..=3).map(ended) {
+        assert_eq!(state(&store, chunk), Some(ReplicaState::Sealed));
+        holds(&store, chunk, &bytes).await.unwrap();
+    }
+    assert!(store.commit_records(followed(&store), seals).await.unwrap().is_empty(), "it was done already");
+    assert_eq!(code(store.commit_records(leadership(0), all).await), Some(ErrorCode::StaleLeader));
+}
+
+/// A power loss during the one write leaves all of them as they were, or all sealed.
+#[tokio::test]
+async fn s2_seals_that_are_written_together_are_lost_together() {
+    let (mut before, mut after) = (0, 0);
+    for changes in 0..3 {
+        let rig = Rig::new(changes);
+        let store = rig.start().await;
+        let ended: Vec<_> = (1..=3).map(|n| (ChunkId(n), data(ChunkId(n), 700))).collect();
+        let mut seals = Vec::new();
+        for (chunk, bytes) in &ended {
+            let (length, crc) = (bytes.len() as u64, Crc32::of(bytes));
+            written(&store, *chunk, bytes).await.seal(length, crc).await.unwrap();
+            seals.push((*chunk, length, crc));
+        }
+        rig.disk().power_off_after(changes);
+        let told = store.commit_records(followed(&store), seals).await.is_ok_and(|receipts| receipts.len() == 3);
+        let store = rig.power_cycle(store).await;
+        let states: Vec<_> = ended.iter().map(|(chunk, _)| state(&store, *chunk)).collect();
+        assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
+        let sealed = states[0] == Some(ReplicaState::Sealed);
+        assert!(sealed || !told, "a receipt was given for what the power loss took");
+        *(if sealed { &mut after } else { &mut before }) += 1;
+        for (chunk, bytes) in &ended {
+            holds(&store, *chunk, bytes).await.unwrap();
+        }
+    }
+    assert!(before > 0 && after > 0, "losses on both sides of the write: {before}, {after}");
+}

@@ -154,6 +154,20 @@ impl Kv for Braked<dyn Kv> {
         self.0.scan(space, from, to, limit)
     }
 
+    fn get_at_hand(&self, space: Space, key: &[u8]) -> Result<quarry_env::kv::AtHand<Option<Vec<u8>>>, KvError> {
+        self.0.get_at_hand(space, key)
+    }
+
+    fn scan_at_hand(
+        &self,
+        space: Space,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<quarry_env::kv::AtHand<Vec<quarry_env::kv::Pair>>, KvError> {
+        self.0.scan_at_hand(space, from, to, limit)
+    }
+
     fn last(&self, space: Space) -> Result<Option<quarry_env::kv::Pair>, KvError> {
         self.0.last(space)
     }

@@ -20,6 +20,7 @@ pub(crate) struct Pool {
     world: World,
     local: Arc<Local>,
     slots: Arc<Semaphore>,
+    connections: usize,
     idle: IdleConns,
 }
 
@@ -53,6 +54,7 @@ impl Pool {
             world,
             local: Arc::clone(local),
             slots: Arc::new(Semaphore::new(connections)),
+            connections,
             idle: IdleConns::default(),
         }
     }
@@ -75,9 +77,36 @@ impl Pool {
         Ok(Pooled { conn, slot: slot(false) })
     }
 
+    /// Whether so many may still be made that one can be taken before it is needed: whoever needs one now must not wait for it.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.slots.available_permits() > self.connections / 2
+    }
+
     /// Keeps a connection on which no conversation is under way.
     pub(crate) fn put(&self, pooled: Pooled) {
         let Pooled { conn, slot } = pooled;
         self.idle.put(self.world.clock.now(), slot.server, slot.address, conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarry_env::kv::NoKv;
+
+    use super::*;
+    use crate::ClientConfig;
+
+    #[tokio::test]
+    async fn s9_what_is_not_needed_yet_takes_no_more_than_half_of_all_connections() {
+        let world = World::real(Arc::new(NoKv));
+        let local = Local::new(world.clone(), &ClientConfig::new(["a:1"]));
+        for (connections, spare) in [(2, 1), (5, 3), (64, 32)] {
+            let pool = Pool::new(world.clone(), &local, connections);
+            let mut taken = Vec::new();
+            while pool.has_spare() {
+                taken.push(Arc::clone(&pool.slots).acquire_owned().await);
+            }
+            assert_eq!(taken.len(), spare, "of {connections}");
+        }
     }
 }

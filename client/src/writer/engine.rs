@@ -198,6 +198,7 @@ impl Engine {
     /// Sends the next packet, in the current chunk or a new one.
     async fn send_one(&mut self) -> Result<(), ClientError> {
         if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.room() == 0) {
+            self.open_ahead(self.window.sent());
             return self.seal_current().await;
         }
         if self.pipeline.is_none() {
@@ -272,7 +273,7 @@ impl Engine {
     /// Begins to open the chunk behind the current one, to which more bytes are known to come. The master lets only atomic files
     /// have more than one open chunk.
     fn open_ahead(&mut self, offset: u64) {
-        if self.target.atomic && self.ahead.is_none() {
+        if self.target.atomic && self.ahead.is_none() && self.shared.pool.has_spare() {
             let wanted = self.wanted(offset);
             self.ahead = Some(Ahead::begin(&self.shared, wanted));
         }

@@ -21,8 +21,8 @@ use crate::{
 
 const SERVERS: [&str; 3] = ["chunk1", "chunk2", "chunk3"];
 const WRITER: &str = "writer";
-/// Of the file, all of them full.
-const CHUNKS: usize = 2;
+/// Of the file, all of them full. The master learns of the end of the first with the request for the last.
+const CHUNKS: usize = 3;
 const LEASE: Duration = Duration::from_secs(3);
 /// Long enough for the lease to run out and the put to end, and shorter than what a client waits.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint};
+use quarry_env::{Batch, Kv, KvError, KvFactory, KvOptions, Recovery, Space, SyncPoint, kv::AtHand};
 
 use rocksdb::{
     ErrorKind,
@@ -124,6 +124,41 @@ fn what_was_written_is_there_after_reopening_and_flushing() {
     assert_eq!(keys(&*kv, A), ["1"]);
     assert_eq!(keys(&*kv, B), ["2"]);
     assert_eq!(keys(&*kv, Space("new")), [] as [String; 0]);
+}
+
+#[test]
+fn what_is_at_hand_is_what_a_read_finds_and_the_rest_is_not_known() {
+    let temp = tempfile::tempdir().unwrap();
+    let kv = open(temp.path()).unwrap();
+    for n in 0..10 {
+        put(&*kv, A, &format!("{n}"), b"value", SYNC);
+    }
+    let at_hand = |kv: &dyn Kv, key: &str| kv.get_at_hand(A, key.as_bytes()).unwrap();
+    let scanned = |kv: &dyn Kv, limit| kv.scan_at_hand(A, b"3", Some(b"9"), limit).unwrap();
+    let check = |kv: &dyn Kv| {
+        assert_eq!(at_hand(kv, "7"), AtHand::Found(Some(b"value".to_vec())));
+        assert_eq!(at_hand(kv, "x"), AtHand::Found(None));
+        for limit in [2, 100] {
+            assert_eq!(scanned(kv, limit), AtHand::Found(kv.scan(A, b"3", Some(b"9"), limit).unwrap()));
+        }
+    };
+    check(&*kv);
+    kv.flush(SyncPoint("test")).unwrap();
+    drop(kv);
+    // Now it is in a table of which nothing was read yet.
+    let kv = open(temp.path()).unwrap();
+    assert_eq!((at_hand(&*kv, "7"), scanned(&*kv, 2)), (AtHand::Unknown, AtHand::Unknown));
+    assert_eq!(kv.get(A, b"7").unwrap(), Some(b"value".to_vec()));
+    check(&*kv);
+    // What was removed is walked over, but not for long.
+    for n in 0..200 {
+        put(&*kv, B, &format!("{n:03}"), b"", SYNC);
+    }
+    let mut batch = Batch::default();
+    (0..199).for_each(|n| batch.delete(B, format!("{n:03}")));
+    kv.write(batch, SYNC).unwrap();
+    assert_eq!(kv.scan_at_hand(B, b"", None, 1).unwrap(), AtHand::Unknown);
+    assert_eq!(keys(&*kv, B), ["199"]);
 }
 
 #[test]

@@ -116,7 +116,15 @@ impl Bounded {
             }
             .boxed()
         });
-        Bounded { indexes, proofs, last, failed, turn: AsyncMutex::new(()), since: world.clock.boot(), read_in: AtomicU64::new(0) }
+        Bounded {
+            indexes,
+            proofs,
+            last,
+            failed,
+            turn: AsyncMutex::new(()),
+            since: world.clock.boot(),
+            read_in: AtomicU64::new(0),
+        }
     }
 
     fn last(&self) -> Option<Proof> {
@@ -258,7 +266,8 @@ impl Group {
     /// while it votes together with others, which comes before they may do without it. What an earlier term acknowledged was
     /// applied when its first read was answered, and what this one acknowledges is applied before.
     fn reads_alone(&self, led: Option<u64>) -> bool {
-        led.is_some_and(|term| self.bounded().read_in.load(Ordering::Acquire) == term.saturating_add(1)) && self.votes_alone()
+        led.is_some_and(|term| self.bounded().read_in.load(Ordering::Acquire) == term.saturating_add(1))
+            && self.votes_alone()
     }
 
     /// Waits until this member has applied the log up to `index`. Cancel-safe.

@@ -16,6 +16,7 @@
 //! | `superseded` | ending a member of a history that a forced recovery or a restored backup has ended |
 //! | `digests` | hashes of the state at chosen entries, for comparing members |
 //! | `parties`, `wire` | who speaks to whom, signed; openraft's messages in protobuf |
+//! | `log`, `recent` | the log and the vote on disk; its newest entries in memory |
 //! | `runtime`, `in_order` | what openraft runs on, without chance in it |
 //! | `error` | [`GroupError`], [`ProposeError`] and what they are on the wire |
 

@@ -133,3 +133,49 @@ impl ReadTables for Watched<'_> {
         self.tables.scan(table, from, to, limit).inspect_err(|error| self.state.failed(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use quarry_env_sim::SimMachine;
+    use quarry_master_core::feature::Features;
+
+    use super::*;
+    use crate::store::{Layout, Mark};
+
+    fn key(n: usize) -> Vec<u8> {
+        (n as u64).to_be_bytes().to_vec()
+    }
+
+    #[test]
+    fn only_a_read_of_few_rows_is_at_hand() {
+        let world = SimMachine::new("m", 1).boot();
+        let layout = Layout::new(&world, Path::new("/group"));
+        layout.prepare().unwrap();
+        let state = State::open(&world, layout, Features::THIS_BUILD).unwrap();
+        let rows = (0..2 * ROWS_AT_HAND).map(|n| (Table::Entry, key(n), Some(key(n)))).collect();
+        state.update(&Mark { index: 1, raft: Vec::new() }, |_| Ok((rows, ()))).unwrap();
+        let view = View::new(state);
+
+        let gets =
+            |count: usize| view.at_hand(|tables| (0..count).map(|n| tables.get(Table::Entry, &key(n))).collect());
+        let found: Option<Result<Vec<_>, _>> = gets(ROWS_AT_HAND);
+        assert_eq!(found, Some(Ok((0..ROWS_AT_HAND).map(|n| Some(key(n))).collect())));
+        assert_eq!(gets(ROWS_AT_HAND + 1), None);
+        let scan = |to: usize, limit| {
+            let read =
+                |tables: &dyn ReadTables| tables.scan(Table::Entry, &key(0), Some(&key(to)), limit).map(|p| p.len());
+            view.at_hand(read)
+        };
+        assert_eq!(scan(ROWS_AT_HAND, 1000), Some(Ok(ROWS_AT_HAND)));
+        assert_eq!(scan(ROWS_AT_HAND + 1, ROWS_AT_HAND), Some(Ok(ROWS_AT_HAND)));
+        assert_eq!(scan(ROWS_AT_HAND + 1, 1000), None);
+        // Whatever a read makes of it.
+        let swallowed = |tables: &dyn ReadTables| {
+            let _error = tables.scan(Table::Entry, &key(0), None, 1000);
+            7
+        };
+        assert_eq!(view.at_hand(swallowed), None);
+    }
+}

@@ -14,6 +14,7 @@ mod scrubbing;
 mod seals;
 mod writing;
 
+use bytes::Bytes;
 use quarry_env_sim::{SimDisk, SimMachine};
 use quarry_types::{ClusterKey, Epoch, ErrorCode, Lineage, limits::BLOCK_BYTES, sums::pieces};
 use uuid::Uuid;

@@ -24,7 +24,12 @@ impl Engine {
     }
 
     /// Has the master seal a chunk that broke, and takes up writing where it ends.
-    pub(super) async fn continue_after(&mut self, permit: Permit, sums: &Sums, broken: Broken) -> Result<(), ClientError> {
+    pub(super) async fn continue_after(
+        &mut self,
+        permit: Permit,
+        sums: &Sums,
+        broken: Broken,
+    ) -> Result<(), ClientError> {
         let now = self.shared.world.clock.now();
         let Broken { error, culprit } = broken;
         tracing::warn!(
@@ -57,7 +62,11 @@ impl Engine {
     }
 
     /// Has the master seal a chunk, if it has not yet; with `durable` it answers only once enough replicas are.
-    pub(super) async fn seal_at_master(&mut self, chunk: u64, durable: bool) -> Result<v1::SealChunkReply, ClientError> {
+    pub(super) async fn seal_at_master(
+        &mut self,
+        chunk: u64,
+        durable: bool,
+    ) -> Result<v1::SealChunkReply, ClientError> {
         let doing = format!("sealing chunk {chunk} of {}", self.target.path);
         let (inode, lease) = (self.target.inode, self.target.lease.lease);
         let make = |op| v1::SealChunkRequest { op: Some(op), inode, lease, chunk, durable };

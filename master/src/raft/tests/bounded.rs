@@ -9,7 +9,7 @@ use quarry_proto::{WireError, v1};
 use quarry_types::ErrorCode;
 
 use super::{
-    three::{LIMIT, Member, three, until},
+    three::{LIMIT, Member, three, timing, until},
     *,
 };
 
@@ -70,6 +70,29 @@ async fn s4_a_deposed_leader_that_does_not_know_it_answers_no_read_from_its_old_
     until("it hears who leads", async || members[0].group.leader().borrow().id.is_some_and(|id| id != NODE)).await;
     let read = members[0].group.read().await;
     assert!(matches!(read, Err(ProposeError::NotLeader { .. })), "{:?}", read.err());
+    stop(members).await;
+}
+
+/// One that is alone answers by itself. Once it is not, it has to ask, however often it did not have to.
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_a_leader_that_was_alone_asks_before_it_answers_once_it_is_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let first = Member::first(&temp, timing()).await;
+    for n in 0..3 {
+        let opened = session(&first.group, n).await.unwrap();
+        first.group.read().await.unwrap();
+        assert!(has_session_here(&first, opened).await);
+    }
+    let (second, third) = (Member::another(&temp, 2, timing()).await, Member::another(&temp, 3, timing()).await);
+    second.promoted(&first.group).await;
+    third.promoted(&first.group).await;
+    let members = [first, second, third];
+    members[0].group.read().await.unwrap();
+    members[0].cut.off(true);
+    let later = another_commits(&members, 7).await;
+    assert!(!has_session_here(&members[0], later).await);
+    let read = members[0].group.read().await;
+    assert!(matches!(read, Err(ProposeError::Unavailable(_))), "{:?}", read.err());
     stop(members).await;
 }
 

@@ -14,7 +14,7 @@ use quarry_types::{ChunkId, Crc32, Leadership, Receipt};
 
 use super::{
     StoreError,
-    dir::lock,
+    dir::{Dir, lock},
     index::Changes,
     replica::{Inner, Replica},
     shared::Shared,
@@ -44,42 +44,54 @@ impl Shared {
                 found.entry(*chunk).or_insert((replica, *length, *crc));
             }
         }
-        // Several replicas' locks are taken nowhere else, and here in the order of the chunks.
-        let mut by_dir: BTreeMap<&Path, Vec<Held<'_>>> = BTreeMap::new();
+        // A directory that hangs holds no replica of another one.
+        let mut by_dir: BTreeMap<&Path, Vec<_>> = BTreeMap::new();
         for (replica, length, crc) in found.values() {
-            let held = self.to_write_down(replica, *length, *crc, sync);
-            by_dir.entry(&replica.dir.path).or_default().extend(held);
+            by_dir.entry(&replica.dir.path).or_default().push((replica, *length, *crc));
         }
         let mut receipts = BTreeMap::new();
-        for held in by_dir.into_values() {
-            self.write_down(held, &mut receipts);
+        for of_dir in by_dir.into_values() {
+            self.commit_in_dir(&of_dir, sync, &mut receipts);
         }
         Ok(receipts)
     }
 
-    fn to_write_down<'a>(
+    /// Those of one directory that nobody is at: no lock is waited for while others are held.
+    fn commit_in_dir(
         &self,
-        replica: &'a Arc<Replica>,
-        length: u64,
-        crc: Crc32,
+        replicas: &[(&Arc<Replica>, u64, Crc32)],
         sync: SyncWhen,
-    ) -> Option<Held<'a>> {
-        let inner = lock(&replica.inner);
-        let may_wait = || sync == SyncWhen::Later && lock(&replica.dir.unsynced).has_room();
-        let only = !inner.gone
-            && replica.dir.works()
-            && step(&inner.record, length, crc) == SealStep::Record
-            && (inner.record.durable || may_wait());
-        let record = inner.record.sealed(length, crc, inner.record.tail_crc);
-        only.then_some(Held { replica, inner, record })
+        receipts: &mut BTreeMap<ChunkId, Receipt>,
+    ) {
+        let Some(dir) = replicas.first().map(|(replica, ..)| Arc::clone(&replica.dir)) else { return };
+        let (mut held, mut later, mut later_bytes) = (Vec::new(), 0, 0);
+        for (replica, length, crc) in replicas {
+            let Ok(inner) = replica.inner.try_lock() else { continue };
+            let only_record = !inner.gone && step(&inner.record, *length, *crc) == SealStep::Record;
+            if !only_record || !dir.works() {
+                continue;
+            }
+            if !inner.record.durable {
+                let room = lock(&dir.unsynced).has_room_beside(later, later_bytes);
+                if sync == SyncWhen::Now || !room {
+                    continue;
+                }
+                later += 1;
+                later_bytes += length;
+            }
+            let record = inner.record.sealed(*length, *crc, inner.record.tail_crc);
+            held.push(Held { replica, inner, record });
+        }
+        self.write_down(&dir, held, receipts);
     }
 
-    /// All of one directory.
-    fn write_down(&self, held: Vec<Held<'_>>, receipts: &mut BTreeMap<ChunkId, Receipt>) {
-        let Some(dir) = held.first().map(|first| Arc::clone(&first.replica.dir)) else { return };
+    fn write_down(&self, dir: &Arc<Dir>, held: Vec<Held<'_>>, receipts: &mut BTreeMap<ChunkId, Receipt>) {
+        if held.is_empty() {
+            return;
+        }
         let add = |changes: Changes, held: &Held<'_>| changes.replica(held.replica.chunk, &held.record);
         let changes = held.iter().fold(Changes::default(), add);
-        if let Err(error) = self.write_index(&dir, changes, sync_points::COMMIT_RECORD) {
+        if let Err(error) = self.write_index(dir, changes, sync_points::COMMIT_RECORD) {
             tracing::warn!(dir = %dir.path.display(), %error, "committed seals are not written down");
             return;
         }

@@ -175,7 +175,8 @@ impl Store {
         .await;
     }
 
-    async fn look_after(&self, slot: usize) {
+    /// The same of one of them.
+    pub(super) async fn look_after(&self, slot: usize) {
         let Some(dir) = self.0.dirs().get(slot).map(Arc::clone) else { return };
         // A job of an earlier look may still hang in it; then there is nothing to learn.
         if !dir.busy.swap(true, Ordering::AcqRel) {

@@ -58,7 +58,12 @@ impl Unsynced {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < UNSYNCED_BYTES && self.waiting.len() < UNSYNCED_MAX
+        self.has_room_beside(0, 0)
+    }
+
+    /// The same when so many, of so many bytes, are about to be added.
+    pub(super) fn has_room_beside(&self, more: usize, bytes: u64) -> bool {
+        self.bytes.saturating_add(bytes) < UNSYNCED_BYTES && self.waiting.len().saturating_add(more) < UNSYNCED_MAX
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -149,6 +154,8 @@ mod tests {
         assert!(unsynced.has_room());
         unsynced.push(at(30), ChunkId(3), UNSYNCED_BYTES);
         assert!(!unsynced.has_room(), "too many bytes");
+        assert!(!Unsynced::default().has_room_beside(1, UNSYNCED_BYTES), "with those to come");
+        assert!(!Unsynced::default().has_room_beside(UNSYNCED_MAX, 0));
         assert_eq!(unsynced.take_due(at(60)), Some(ChunkId(2)));
         assert_eq!(unsynced.take_due(at(60)), Some(ChunkId(3)));
         for n in 0..UNSYNCED_MAX as u64 {

@@ -266,8 +266,8 @@ impl Group {
     /// while it votes together with others, which comes before they may do without it. What an earlier term acknowledged was
     /// applied when its first read was answered, and what this one acknowledges is applied before.
     fn reads_alone(&self, led: Option<u64>) -> bool {
-        led.is_some_and(|term| self.bounded().read_in.load(Ordering::Acquire) == term.saturating_add(1))
-            && self.votes_alone()
+        let read_in = self.bounded().read_in.load(Ordering::Acquire);
+        led.is_some_and(|term| read_in == term.saturating_add(1)) && self.votes_alone() && !self.has_stopped()
     }
 
     /// Waits until this member has applied the log up to `index`. Cancel-safe.

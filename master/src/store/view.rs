@@ -11,7 +11,7 @@ use quarry_master_core::tables::{Pair, ReadTables, Table, TableError};
 use super::{State, state::read_mark};
 use crate::raft::GroupError;
 
-/// The replicated state as applied on this master. Every call blocks: make them through `World::blocking`.
+/// The replicated state as applied on this master. Every call but [`View::at_hand`] blocks: make them through `World::blocking`.
 ///
 /// Two calls may see different states, since commands are applied meanwhile; [`View::at_once`] is for a read that is
 /// made of several.
@@ -112,7 +112,8 @@ impl ReadTables for AtHandTables<'_> {
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, TableError> {
         // One row more than is allowed tells that there are too many.
         let found = self.kv.scan_at_hand(Space(table.name()), from, to, limit.min(ROWS_AT_HAND + 1));
-        let rows = if let Ok(AtHand::Found(pairs)) = &found { pairs.len() } else { 0 };
+        // Also one that finds nothing takes its time.
+        let rows = if let Ok(AtHand::Found(pairs)) = &found { pairs.len().max(1) } else { 1 };
         self.known(rows, found)
     }
 }

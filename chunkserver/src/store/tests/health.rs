@@ -253,19 +253,20 @@ async fn a_directory_that_does_not_answer_is_out_and_the_others_are_not() {
     let store = Store::open(world, rig.config.clone()).await.unwrap();
     store.adopt(cluster(), leadership(1)).await.unwrap();
     hanging.hang(true);
-    let looked_at = store.clone();
-    let looking = tokio::spawn(async move { looked_at.look_after_disks().await });
-    // Paused time stands while blocking work runs; so the other directory has answered before it goes on.
-    let other = store.0.dirs()[1].clone();
-    let probed = || rig.disk().files().iter().any(|(path, _)| path == Path::new("/b/PROBE"));
-    while !probed() || other.busy.load(std::sync::atomic::Ordering::Acquire) {
+    let (looked_at, hung) = (store.clone(), store.0.dirs()[0].clone());
+    let looking = tokio::spawn(async move { looked_at.look_after(0).await });
+    while !hung.busy.load(std::sync::atomic::Ordering::Acquire) {
         tokio::task::yield_now().await;
     }
+    // Paused time stands while blocking work runs.
     tokio::time::advance(Duration::from_secs(11)).await;
     looking.await.unwrap();
+    // The first still hangs.
+    store.look_after_disks().await;
     let [a, b] = failed(&store).await;
     hanging.hang(false);
     assert!(a.is_some_and(|why| why.contains("has not answered")) && b.is_none());
+    assert!(rig.disk().files().iter().any(|(path, _)| path == Path::new("/b/PROBE")), "it was looked at");
 }
 
 #[derive(Default)]

@@ -25,6 +25,7 @@ pub fn text(book: &Book, earlier: Option<&Book>) -> String {
     out += &columns(&rows);
     if let Some(earlier) = earlier {
         out += &format!("\nAgainst {} (above 1.00 is better now)\n", earlier.machine.commit);
+        out += &compare::differs(&book.machine, &earlier.machine);
         out += &columns(&compare::rows(book, earlier));
     }
     if !book.notes.is_empty() {

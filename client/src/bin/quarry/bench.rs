@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{Bench, Case},
     context::Context,
-    error::Outcome,
+    error::{CliError, Outcome},
     human,
     output::Out,
     paths::{self, Remote},
@@ -60,8 +60,13 @@ impl Setting<'_> {
 
 /// Measures what was asked for.
 pub async fn run(context: &Context, args: Bench) -> Outcome {
+    if let Some(pid) = args.processes.iter().find(|pid| usage::cpu(&pid.to_string()).is_none()) {
+        return Err(CliError::usage(format!("--processes: there is no process {pid} here")));
+    }
     let client = context.client().await?.clone();
     let within = Remote::parse(args.within.as_os_str())?;
+    // Where no master answers there is nothing to be removed either.
+    client.stat(&within.path).await?;
     let dir = paths::join(&within.path, &format!("quarry-bench-{:016x}", context.world.random.next_u128() as u64));
     context.remove_when_left(&dir);
     client.mkdir(&dir, false).await?;

@@ -97,7 +97,7 @@ impl Context {
         let removed = clock::timeout(&*self.world.clock, REMOVE, client.remove(dir, true, true)).await;
         let why = match removed {
             Ok(Ok(())) => return,
-            Ok(Err(error)) if error.code() == ErrorCode::NotFound => return,
+            Ok(Err(error)) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::NotADirectory) => return,
             Ok(Err(error)) => error.to_string(),
             Err(late) => late.to_string(),
         };

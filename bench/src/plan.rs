@@ -55,7 +55,7 @@ pub struct RunArgs {
 }
 
 /// How much is done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Runs of each case.
     pub runs: usize,

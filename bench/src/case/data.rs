@@ -1,12 +1,15 @@
 //! Bytes: at each durability, on the disk and in memory; the peers beside.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
+
+use quarry_env::{World, kv::NoKv};
 
 use super::{Suite, append, random, small, stream};
 use crate::{
     bed::{Bed, Durability, fresh},
-    error::Outcome,
+    error::{Failed, Outcome},
     peer::{self, Peer},
+    plan::Plan,
 };
 
 /// What the cases of this group share.
@@ -30,12 +33,50 @@ impl Field<'_> {
     }
 }
 
+/// Copies that everybody makes.
+const COPIES: u64 = 3;
+/// Peers that keep what was removed: one for a day, the other until it tidies up.
+const KEEPERS: u64 = 2;
+/// For everything else, and for what a server leaves free.
+const SLACK_BYTES: u64 = 16 << 30;
+
+/// Bytes of disk that this group takes.
+fn takes(plan: &Plan) -> u64 {
+    let small: u64 = small::SIZES.iter().map(|(bytes, _, fewer)| bytes * (plan.small_files / fewer)).sum();
+    let a_run = COPIES * (plan.stream_bytes + plan.parallel_bytes + small);
+    let kept = if plan.peers { a_run * KEEPERS * plan.runs as u64 } else { 0 };
+    a_run + kept + SLACK_BYTES
+}
+
+/// Refuses what would end half-way with a full disk.
+fn has_room(suite: &Suite) -> Outcome {
+    let (work, takes) = (&suite.places.work, takes(&suite.plan));
+    let free = World::real(Arc::new(NoKv)).disk.space(work)?.available;
+    if free >= takes {
+        return Ok(());
+    }
+    let why = format!(
+        "it takes about {} GiB, and {} has {} GiB free; fewer --runs, --quick, or no --peers take less",
+        takes >> 30,
+        work.display(),
+        free >> 30
+    );
+    Err(Failed::new("measuring data", why))
+}
+
 /// Measures all of it.
 pub fn run(suite: &mut Suite) -> Outcome {
+    has_room(suite)?;
     for durability in [Durability::Sealed, Durability::Buffered] {
         let beside = suite.plan.peers;
-        let peers = if beside { peer::all(&suite.places.work, durability, &mut suite.book)? } else { Vec::new() };
+        let dir = fresh(&suite.places.work, "peers")?;
+        let peers = if beside { peer::all(&dir, durability, &mut suite.book)? } else { Vec::new() };
         on(suite, durability, "disk", &peers)?;
+        drop(peers);
+        // What they keep takes room from what follows. The suite's end tries again.
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            suite.book.note(format!("what the peers kept is still there: {error}"));
+        }
     }
     on(suite, Durability::Buffered, "tmpfs", &[])
 }
@@ -64,4 +105,25 @@ fn on(suite: &mut Suite, durability: Durability, place: &'static str, peers: &[B
     drop(field);
     std::fs::remove_dir_all(&dir)?;
     Ok(std::fs::remove_dir_all(&floor_dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_that_keep_what_was_removed_need_room_for_each_run() {
+        let plan = |runs, peers| Plan {
+            runs,
+            peers,
+            stream_bytes: 1 << 30,
+            parallel_bytes: 2 << 30,
+            small_files: 1000,
+            ..Plan::default()
+        };
+        let alone = takes(&plan(5, false));
+        assert_eq!(alone, takes(&plan(1, false)), "what was removed here goes at once");
+        assert!(takes(&plan(1, true)) > alone + 2 * 3 * (3 << 30));
+        assert!(takes(&plan(5, true)) > alone + 5 * 2 * 3 * (3 << 30));
+    }
 }

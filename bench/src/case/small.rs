@@ -9,7 +9,7 @@ use crate::{
 /// At once.
 const AT_ONCE: u32 = 16;
 /// Their bytes, the names of the cases, and by how much fewer of them there are.
-const SIZES: [(u64, &str, u64); 3] = [(4 << 10, "4k", 1), (64 << 10, "64k", 2), (1 << 20, "1m", 8)];
+pub(super) const SIZES: [(u64, &str, u64); 3] = [(4 << 10, "4k", 1), (64 << 10, "64k", 2), (1 << 20, "1m", 8)];
 
 /// Measures them, and the peers right behind.
 pub fn run(suite: &mut Suite, field: &mut Field<'_>) -> Outcome {

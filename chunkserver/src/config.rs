@@ -12,11 +12,15 @@ use quarry_types::{
     limits::{CHUNKSERVER_HTTP_PORT, DATA_PORT},
 };
 
-use crate::{scrub, server::ChunkserverConfig, store::DirConfig};
+use crate::{
+    scrub,
+    server::ChunkserverConfig,
+    store::{DirConfig, INDEX_BYTES, INDEX_BYTES_MAX},
+};
 
 pub use sizes::{parse_size, print_size};
 
-/// Turns the HTTP port or the local socket off.
+/// Turns the HTTP port, the local socket or the keeping of small chunks in the index off.
 const NONE: &str = "none";
 /// The local socket in the first data directory.
 const LOCAL_SOCKET: &str = "local.sock";
@@ -74,6 +78,10 @@ pub struct RunArgs {
     /// `local.sock` in the first data directory; `none` turns it off. Whoever may reach the path may read.
     #[arg(long, env = "QUARRY_CHUNKSERVER_LOCAL_SOCKET", value_name = "PATH|none")]
     pub local_socket: Option<PathBuf>,
+    /// Chunks of at most so many bytes that come whole are kept in the index instead of in files of their own, like 16KiB,
+    /// which is the default, up to 64KiB; `none` turns it off.
+    #[arg(long, env = "QUARRY_CHUNKSERVER_SMALL_CHUNKS", value_name = "SIZE|none")]
+    pub small_chunks: Option<String>,
     /// Every sealed replica is read again and verified once within this, like 14d.
     #[arg(long, env = "QUARRY_CHUNKSERVER_SCRUB_PERIOD", value_name = "DURATION")]
     pub scrub_period: Option<String>,
@@ -121,6 +129,8 @@ pub struct Settings {
     pub http: Option<String>,
     /// Where clients on this machine get the files of sealed chunks, if anywhere.
     pub local_socket: Option<PathBuf>,
+    /// Chunks of at most so many bytes are kept in the index.
+    pub small_chunks: u64,
     /// How fast sealed replicas are read again.
     pub scrub: Pace,
     /// How log lines look.
@@ -197,6 +207,7 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
         check_address("--http", address, true, faults);
     }
     let local_socket = check_local_socket(args, faults);
+    let small_chunks = check_small_chunks(args, faults);
     let mut pace = Pace { period: scrub::PERIOD, rate: scrub::RATE };
     if let Some(text) = &args.scrub_period {
         match duration::parse(text) {
@@ -228,6 +239,7 @@ fn check(args: &RunArgs, faults: &mut Vec<String>) -> Option<Settings> {
         durability,
         http,
         local_socket,
+        small_chunks,
         scrub: pace,
         log_format,
         log,
@@ -277,6 +289,25 @@ fn check_local_socket(args: &RunArgs, faults: &mut Vec<String>) -> Option<PathBu
     }
 }
 
+fn check_small_chunks(args: &RunArgs, faults: &mut Vec<String>) -> u64 {
+    match args.small_chunks.as_deref() {
+        None => INDEX_BYTES,
+        Some(NONE) => 0,
+        Some(text) => match parse_size(text) {
+            Ok(size) if size <= INDEX_BYTES_MAX => size,
+            Ok(_) => {
+                let most = print_size(INDEX_BYTES_MAX);
+                faults.push(format!("--small-chunks {text:?}: at most {most}; longer chunks are better off in files"));
+                INDEX_BYTES
+            }
+            Err(e) => {
+                faults.push(format!("--small-chunks {e}, or `none`"));
+                INDEX_BYTES
+            }
+        },
+    }
+}
+
 fn check_address(flag: &str, address: &str, zero_port: bool, faults: &mut Vec<String>) {
     let good = address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty()
@@ -314,6 +345,8 @@ impl Settings {
         table.insert("http".into(), text(self.http.as_deref().unwrap_or(NONE)));
         let local_socket = self.local_socket.as_ref().map(|path| path.display().to_string());
         table.insert("local_socket".into(), text(local_socket.as_deref().unwrap_or(NONE)));
+        let small_chunks = if self.small_chunks == 0 { NONE.into() } else { print_size(self.small_chunks) };
+        table.insert("small_chunks".into(), text(&small_chunks));
         table.insert("scrub_period".into(), text(&duration::show(self.scrub.period)));
         table.insert("scrub_rate".into(), text(&print_size(self.scrub.rate)));
         table.insert("log_format".into(), text(if self.log_format == LogFormat::Json { "json" } else { "human" }));
@@ -332,6 +365,7 @@ impl Settings {
             advertise: self.advertise,
             rack: self.rack,
             durability: self.durability,
+            small_chunks: self.small_chunks,
             scrub: self.scrub,
             http: self.http,
             local_socket: self.local_socket,
@@ -370,9 +404,11 @@ mod tests {
         let pace = Pace { period: std::time::Duration::from_secs(10), rate: 1 << 20 };
         assert_eq!((found.scrub, &found.http), (pace, &None));
         assert_eq!(found.local_socket.as_deref(), Some(std::path::Path::new("/a/local.sock")));
-        let off = settings(&parse(&format!("{GOOD} --local-socket none")), |_| unreachable!()).unwrap();
+        let off =
+            settings(&parse(&format!("{GOOD} --local-socket none --small-chunks 4KiB")), |_| unreachable!()).unwrap();
         assert_eq!(off.local_socket, None);
         assert!(off.print().contains("local_socket = \"none\""), "{}", off.print());
+        assert_eq!((found.small_chunks, off.small_chunks), (16 << 10, 4 << 10));
         let printed = found.print();
         let again = settings(&parse("quarry-chunkserver run --config /c"), |_| Ok(printed.clone())).unwrap();
         assert_eq!(again.print(), printed);
@@ -383,12 +419,22 @@ mod tests {
     fn every_fault_is_told_at_once() {
         let args =
             parse("quarry-chunkserver run --data /a --capacity huge --masters nonsense --listen 0.0.0.0:1 --config /c");
-        let file = "rakc = \"r\"\ndurability = \"maybe\"\nlog_format = 3\nscrub_period = \"often\"\nscrub_rate = \"fast\"\nhttp = \"web\"\n";
+        let file = "rakc = \"r\"\ndurability = \"maybe\"\nlog_format = 3\nscrub_period = \"often\"\nscrub_rate = \"fast\"\nhttp = \"web\"\nsmall_chunks = \"1MiB\"\n";
         let ConfigError(faults) = settings(&args, |_| Ok(file.into())).unwrap_err();
         let all = faults.join("\n");
-        for part in
-            ["rakc", "maybe", "log_format", "huge", "nonsense", "--key-file", "--advertise", "often", "fast", "web"]
-        {
+        for part in [
+            "rakc",
+            "maybe",
+            "log_format",
+            "huge",
+            "nonsense",
+            "--key-file",
+            "--advertise",
+            "often",
+            "fast",
+            "web",
+            "1MiB",
+        ] {
             assert!(all.contains(part), "{part} is missing in:\n{all}");
         }
     }

@@ -61,6 +61,8 @@ pub struct ChunkserverConfig {
     pub rack: String,
     /// Whether flushes and seals are made durable.
     pub durability: Durability,
+    /// Chunks of at most so many bytes are kept in the index.
+    pub small_chunks: u64,
     /// How fast sealed replicas are read again.
     pub scrub: Pace,
     /// Where to serve metrics and health over HTTP; port 0 lets the system choose, absent means nowhere.
@@ -187,8 +189,12 @@ impl Chunkserver {
     /// # Errors
     /// [`ChunkserverError`]. A master that cannot be reached is no error: it is tried again until it can.
     pub async fn start(world: World, config: ChunkserverConfig) -> Result<Chunkserver, ChunkserverError> {
-        let store_config =
-            StoreConfig { dirs: config.dirs.clone(), key: config.key.clone(), durability: config.durability };
+        let store_config = StoreConfig {
+            dirs: config.dirs.clone(),
+            key: config.key.clone(),
+            durability: config.durability,
+            index_bytes: config.small_chunks,
+        };
         let store = Store::open(world.clone(), store_config).await?;
         let failed = |source| ChunkserverError::Listen { address: config.listen.clone(), source };
         let listener = world.net.bind(&config.listen).await.map_err(failed)?;

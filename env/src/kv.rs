@@ -19,7 +19,7 @@ pub enum KvError {
         /// What it said.
         message: String,
     },
-    /// What is stored fails its checksums, or lacks what the store had synced.
+    /// What is stored fails its checksums, cannot be read from the medium, or lacks what the store had synced.
     #[error("metadata store {path} is damaged: {message}")]
     Damaged {
         /// Where the store lives.
@@ -96,7 +96,7 @@ pub trait Kv: Send + Sync {
     /// The value of `key`.
     ///
     /// # Errors
-    /// [`KvError::Failed`].
+    /// [`KvError::Damaged`] of a value that the medium gave up: others may be good. [`KvError::Failed`].
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
     /// At most `limit` pairs with keys in `from..to` (no end when `to` is `None`), ascending.
     ///
@@ -181,11 +181,19 @@ pub struct KvOptions {
     pub upkeep: bool,
     /// What may be missing after a crash.
     pub recovery: Recovery,
+    /// Spaces whose values are kept apart from their keys: long ones, which tidying up then need not copy.
+    pub apart: &'static [Space],
 }
 
 impl Default for KvOptions {
     fn default() -> Self {
-        KvOptions { cache_bytes: 32 << 20, write_buffer_bytes: 16 << 20, upkeep: true, recovery: Recovery::Synced }
+        KvOptions {
+            cache_bytes: 32 << 20,
+            write_buffer_bytes: 16 << 20,
+            upkeep: true,
+            recovery: Recovery::Synced,
+            apart: &[],
+        }
     }
 }
 

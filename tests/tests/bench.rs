@@ -104,7 +104,7 @@ fn every_case_of_quarry_bench_runs_and_nothing_is_left_behind() {
 fn an_interrupted_quarry_bench_leaves_nothing_behind() {
     let cluster = Cluster::start(&Options::default());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let child = cli::start(&cluster.masters, &["bench", "small", "--files", "1000000"]);
+        let child = cli::start(&cluster.masters, &["bench", "small", "--files", "1000000", "--file-size", "20KiB"]);
         wait::until("files to be there", LIMIT, || {
             let dir = cluster.quarry(&["ls", "/"]).text();
             let du = cluster.quarry(&["du", "--json", "/"]).text();

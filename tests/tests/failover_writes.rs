@@ -46,6 +46,8 @@ const STEP: u64 = 3_000;
 fn cluster() -> (Cluster, Option<Network>) {
     let settings = ["repair-delay=1s", "trash=0s", "reader-grace=1s"].map(String::from).to_vec();
     let mut options = Options { masters: 3, chunkservers: 5, racks: 5, settings, ..Options::default() };
+    // What is on the disks is looked at past every process, and only files can be.
+    options.chunkserver_args = ["--small-chunks", "none"].map(String::from).to_vec();
     let network = match Network::new(options.masters) {
         Ok(network) => Some(network),
         Err(why) => {

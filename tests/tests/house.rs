@@ -133,7 +133,7 @@ fn removed_files_go_after_the_trash_and_the_grace() {
     let settings = ["trash=5s", "reader-grace=1s"].map(String::from).to_vec();
     let cluster = Cluster::start(&Options { settings, ..Options::default() });
     let local = cluster.path("local");
-    fs::write(&local, data::bytes(1, 1000)).expect("a temporary file");
+    fs::write(&local, data::bytes(1, 100_000)).expect("a temporary file");
     cluster.quarry(&["put", text(&local), "/f"]).ok();
     cluster.quarry(&["rm", "/f"]).ok();
     assert_eq!(trash(&cluster, "/").len(), 1);

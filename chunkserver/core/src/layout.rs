@@ -40,6 +40,8 @@ pub const MAGIC: [u8; 8] = *b"QRYCHUNK";
 pub const VERSION: u32 = 1;
 
 const HASHED_BYTES: usize = 52;
+/// Bytes of the header that are not padding.
+pub const HEADER_DATA_BYTES: usize = HASHED_BYTES + 4;
 const _: () = assert!(PAGE_BYTES as u64 == BLOCKS_PER_CHUNK * SLOT_BYTES);
 
 /// Whose bytes a chunk file holds.

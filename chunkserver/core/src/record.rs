@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! offset   bytes
-//!      0       1  version, 1
+//!      0       1  version: 2 of a replica whose bytes are in the index, of any other 1
 //!      1       1  state: 1 open, 2 fenced, 3 sealed, 4 quarantined
-//!      2       1  flags: 1 durable, 2 restarted, 4 cut pending
+//!      2       1  flags: 1 durable, 2 restarted, 4 cut pending; of version 2, and always there, 8 bytes in the index
 //!      3       1  why it is quarantined, 0 when it is not
 //!      4       8  length
 //!     12       4  CRC-32 of the data up to the length
@@ -24,6 +24,8 @@ use quarry_types::{ChunkId, ChunkSums, ClusterId, Crc32, Receipt, ReplicaState, 
 
 /// Version of the record's layout.
 pub const VERSION: u8 = 1;
+/// The same of a replica whose bytes are in the index: releases that would look for a file refuse it.
+pub const VERSION_IN_INDEX: u8 = 2;
 /// Bytes of a record.
 pub const RECORD_BYTES: usize = 36;
 
@@ -31,6 +33,7 @@ const HASHED_BYTES: usize = RECORD_BYTES - 4;
 const DURABLE: u8 = 1;
 const RESTARTED: u8 = 2;
 const CUT_PENDING: u8 = 4;
+const IN_INDEX: u8 = 8;
 
 /// How far an open replica is known to be on the disk. The CRC is the writer's, of the block that the mark ends in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub struct ReplicaRecord {
     pub restarted: bool,
     /// Sealed, but bytes beyond the seal and the old CRC of its last block may still be in the file.
     pub cut_pending: bool,
+    /// Its bytes are in a row of the index; it has no file.
+    pub in_index: bool,
     /// Why it is quarantined.
     pub quarantine: Option<Quarantine>,
     /// Bytes; meaningful when fenced or sealed.
@@ -121,6 +126,7 @@ impl ReplicaRecord {
             durable: false,
             restarted: false,
             cut_pending: false,
+            in_index: false,
             quarantine: None,
             length: 0,
             crc: Crc32::EMPTY,
@@ -153,6 +159,12 @@ impl ReplicaRecord {
             tail_crc: sums.tail().0,
             ..self
         }
+    }
+
+    /// A replica whose bytes are written together with this record.
+    #[must_use]
+    pub fn with_bytes_in_index(self) -> Self {
+        ReplicaRecord { in_index: true, ..self }
     }
 
     /// A fenced replica whose data reached the disk after all.
@@ -204,7 +216,7 @@ impl ReplicaRecord {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(RECORD_BYTES);
-        out.put_u8(VERSION);
+        out.put_u8(if self.in_index { VERSION_IN_INDEX } else { VERSION });
         out.put_u8(match self.state {
             ReplicaState::Open => 1,
             ReplicaState::Fenced => 2,
@@ -212,7 +224,9 @@ impl ReplicaRecord {
             ReplicaState::Quarantined => 4,
         });
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        out.put_u8(flag(self.durable, DURABLE) | flag(self.restarted, RESTARTED) | flag(self.cut_pending, CUT_PENDING));
+        let states =
+            flag(self.durable, DURABLE) | flag(self.restarted, RESTARTED) | flag(self.cut_pending, CUT_PENDING);
+        out.put_u8(states | flag(self.in_index, IN_INDEX));
         out.put_u8(self.quarantine.map_or(0, |q| q as u8));
         out.put_u64_le(self.length);
         out.put_u32_le(self.crc.0);
@@ -239,9 +253,11 @@ impl ReplicaRecord {
     }
 
     fn decode_fields(mut rest: &[u8]) -> Option<Self> {
-        if rest.try_get_u8().ok()? != VERSION {
-            return None;
-        }
+        let in_index = match rest.try_get_u8().ok()? {
+            VERSION => false,
+            VERSION_IN_INDEX => true,
+            _ => return None,
+        };
         let state = match rest.try_get_u8().ok()? {
             1 => ReplicaState::Open,
             2 => ReplicaState::Fenced,
@@ -250,11 +266,15 @@ impl ReplicaRecord {
             _ => return None,
         };
         let flags = rest.try_get_u8().ok()?;
+        if (flags & IN_INDEX != 0) != in_index {
+            return None;
+        }
         Some(ReplicaRecord {
             state,
             durable: flags & DURABLE != 0,
             restarted: flags & RESTARTED != 0,
             cut_pending: flags & CUT_PENDING != 0,
+            in_index,
             quarantine: Quarantine::from_byte(rest.try_get_u8().ok()?),
             length: rest.try_get_u64_le().ok()?,
             crc: Crc32(rest.try_get_u32_le().ok()?),
@@ -276,6 +296,7 @@ mod tests {
             durable: true,
             restarted: true,
             cut_pending: true,
+            in_index: false,
             quarantine: None,
             length: 0x0102,
             crc: Crc32(0xaabb_ccdd),
@@ -293,6 +314,28 @@ mod tests {
         let bytes = record().encode();
         assert_eq!(bytes, golden, "{:02x?}", &bytes[32..]);
         assert_eq!(ReplicaRecord::decode(&golden), Ok(record()));
+    }
+
+    #[test]
+    fn golden_index_record_of_a_replica_with_its_bytes_in_the_index() {
+        let golden = [
+            2, 3, 15, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0xdd, 0xcc, 0xbb, 0xaa, 0x44, 0x33, 0x22, 0x11, 1, 1, 0, 0, 0, 0, 0,
+            0, 0x88, 0x77, 0x66, 0x55, 0xa3, 0xa1, 0x90, 0x02,
+        ];
+        let bytes = record().with_bytes_in_index().encode();
+        assert_eq!(bytes, golden, "{:02x?}", &bytes[32..]);
+        assert_eq!(ReplicaRecord::decode(&golden), Ok(record().with_bytes_in_index()));
+    }
+
+    #[test]
+    fn a_record_whose_version_and_flags_disagree_is_refused() {
+        for (version, flags) in [(1, 15), (2, 7), (3, 7), (0, 7)] {
+            let mut bytes = record().encode();
+            (bytes[0], bytes[2]) = (version, flags);
+            bytes.truncate(HASHED_BYTES);
+            bytes.extend(Crc32::of(&bytes).0.to_le_bytes());
+            assert_eq!(ReplicaRecord::decode(&bytes), Err(RecordError), "version {version}, flags {flags}");
+        }
     }
 
     #[test]

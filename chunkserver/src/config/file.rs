@@ -24,6 +24,7 @@ pub(super) fn fill(args: &mut RunArgs, text: &str, path: &str, faults: &mut Vec<
             "durability" => fill_one(&mut args.durability, value, |text| text),
             "http" => fill_one(&mut args.http, value, |text| text),
             "local_socket" => fill_one(&mut args.local_socket, value, PathBuf::from),
+            "small_chunks" => fill_one(&mut args.small_chunks, value, |text| text),
             "scrub_period" => fill_one(&mut args.scrub_period, value, |text| text),
             "scrub_rate" => fill_one(&mut args.scrub_rate, value, |text| text),
             "log_format" => fill_one(&mut args.log_format, value, |text| text),

@@ -128,8 +128,33 @@ async fn each(
     Ok(result)
 }
 
-/// Carries out at once those orders that only change a record; the others are left.
-async fn written_down(context: &Context, by: By, mut orders: Vec<Order>) -> (v1::CommandResult, Vec<Order>) {
+/// Carries out at once those orders that only change a record, and deletions; the others are left.
+async fn written_down(context: &Context, by: By, orders: Vec<Order>) -> (v1::CommandResult, Vec<Order>) {
+    let orders = deleted(context, by, orders).await;
+    committed(context, by, orders).await
+}
+
+async fn deleted(context: &Context, by: By, mut orders: Vec<Order>) -> Vec<Order> {
+    let chunk = |order: &Order| match *order {
+        Order::Delete(chunk) => Some(chunk),
+        _ => None,
+    };
+    let chunks: Vec<_> = orders.iter().filter_map(chunk).collect();
+    if chunks.len() < 2 {
+        return orders;
+    }
+    // Why something was not done is said of each of those that are left.
+    let Ok(_present) = context.removals.begin(by.registration).await else { return orders };
+    let done = context.store.delete_many(by.leadership, chunks).await.unwrap_or_default();
+    orders.retain(|order| chunk(order).is_none_or(|chunk| !done.contains(&chunk)));
+    context.copies.cancel(done.iter().copied());
+    for chunk in done {
+        end_writing(context, chunk);
+    }
+    orders
+}
+
+async fn committed(context: &Context, by: By, mut orders: Vec<Order>) -> (v1::CommandResult, Vec<Order>) {
     let mut result = v1::CommandResult::default();
     let seal = |order: &Order| match *order {
         Order::Commit(chunk, length, crc) => Some((chunk, length, crc)),

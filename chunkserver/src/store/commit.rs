@@ -129,10 +129,29 @@ impl Shared {
         }
     }
 
-    /// Cuts the file of a sealed replica. The record says that it must be, so a crash in between is made up for at the
+    /// Cuts what a sealed replica's bytes are in. The record says that it must be, so a crash in between is made up for at the
     /// next start, or at the next read.
     pub(super) fn finish_cut(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
         lock(&self.files).evict(replica.chunk);
+        let record = inner.record.cut_finished();
+        let changes = match inner.record.in_index {
+            true => match self.cut_row(replica, inner) {
+                Ok(changes) => changes,
+                Err(error) => return Err(self.read_failed(replica, inner, &error)),
+            },
+            false => {
+                self.cut_file(replica, inner)?;
+                Changes::default().replica(replica.chunk, &record)
+            }
+        };
+        // Losing it is harmless: a start cuts again.
+        self.write_index(&replica.dir, changes, sync_points::IN_ORDER)?;
+        inner.record = record;
+        inner.settle_room(&replica.dir);
+        Ok(())
+    }
+
+    fn cut_file(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
         let path = replica.dir.file(replica.chunk);
         let record = inner.record;
         let file = match ChunkFile::open(&*self.world.disk, &path, OpenMode::Write) {
@@ -143,12 +162,6 @@ impl Shared {
         if let Err(error) = file.sync(sync_points::CUT_DATA) {
             return Err(self.sync_failed(replica, inner, &path, &error));
         }
-        let record = record.cut_finished();
-        let changes = Changes::default().replica(replica.chunk, &record);
-        // Losing it is harmless: a start cuts again.
-        self.write_index(&replica.dir, changes, sync_points::IN_ORDER)?;
-        inner.record = record;
-        inner.settle_room(&replica.dir);
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Arc, MutexGuard},
 };
 
@@ -38,34 +37,38 @@ impl Shared {
         sync: SyncWhen,
     ) -> Result<BTreeMap<ChunkId, Receipt>, StoreError> {
         let _following = self.while_following(by)?;
-        let mut found = BTreeMap::new();
-        for (chunk, length, crc) in seals {
-            if let Ok(replica) = self.find(*chunk) {
-                found.entry(*chunk).or_insert((replica, *length, *crc));
-            }
-        }
-        // A directory that hangs holds no replica of another one.
-        let mut by_dir: BTreeMap<&Path, Vec<_>> = BTreeMap::new();
-        for (replica, length, crc) in found.values() {
-            by_dir.entry(&replica.dir.path).or_default().push((replica, *length, *crc));
-        }
         let mut receipts = BTreeMap::new();
-        for of_dir in by_dir.into_values() {
+        for of_dir in self.by_dir(seals.iter().map(|(chunk, length, crc)| (*chunk, (*length, *crc)))) {
             self.commit_in_dir(&of_dir, sync, &mut receipts);
         }
         Ok(receipts)
     }
 
+    /// The replicas that are here, each once, by directory: one that hangs holds no replica of another one.
+    pub(super) fn by_dir<T>(&self, chunks: impl Iterator<Item = (ChunkId, T)>) -> Vec<Vec<(Arc<Replica>, T)>> {
+        let mut found = BTreeMap::new();
+        for (chunk, with) in chunks {
+            if let Ok(replica) = self.find(chunk) {
+                found.entry(chunk).or_insert((replica, with));
+            }
+        }
+        let mut by_dir: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (replica, with) in found.into_values() {
+            by_dir.entry(replica.dir.path.clone()).or_default().push((replica, with));
+        }
+        by_dir.into_values().collect()
+    }
+
     /// Those of one directory that nobody is at: no lock is waited for while others are held.
     fn commit_in_dir(
         &self,
-        replicas: &[(&Arc<Replica>, u64, Crc32)],
+        replicas: &[(Arc<Replica>, (u64, Crc32))],
         sync: SyncWhen,
         receipts: &mut BTreeMap<ChunkId, Receipt>,
     ) {
         let Some(dir) = replicas.first().map(|(replica, ..)| Arc::clone(&replica.dir)) else { return };
         let (mut held, mut later, mut later_bytes) = (Vec::new(), 0, 0);
-        for (replica, length, crc) in replicas {
+        for (replica, (length, crc)) in replicas {
             let Ok(inner) = replica.inner.try_lock() else { continue };
             let only_record = !inner.gone && step(&inner.record, *length, *crc) == SealStep::Record;
             if !only_record || !dir.works() {

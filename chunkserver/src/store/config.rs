@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use quarry_chunkserver_core::Durability;
-use quarry_types::{ClusterId, ClusterKey, ServerId};
+use quarry_types::{ClusterId, ClusterKey, ServerId, limits::BLOCK_BYTES};
 
 /// Replicas that may be open for writing at once; past them a new one is refused as busy.
 pub const OPEN_REPLICAS_MAX: u64 = 4096;
 /// Files of settled replicas that are kept open.
 pub const OPEN_FILES_MAX: usize = 256;
+/// Chunks of at most so many bytes are kept in the index, unless the settings say otherwise. A file for one takes three more
+/// syncs and 8 KiB beside its bytes; in the index its bytes are written twice. Measured in bench/README.md.
+pub const INDEX_BYTES: u64 = 16 << 10;
+/// The most that the settings can say: a row has the CRC of one block.
+pub const INDEX_BYTES_MAX: u64 = BLOCK_BYTES;
 /// Packets of memory that reads used and the next ones will use again.
 pub(super) const READ_MEMORY_KEPT: usize = 16;
 
@@ -21,6 +26,8 @@ pub struct StoreConfig {
     pub key: ClusterKey,
     /// What an acknowledgement promises.
     pub durability: Durability,
+    /// Chunks of at most so many bytes, one block at most, are kept in the index when they come whole.
+    pub index_bytes: u64,
 }
 
 /// One data directory.
@@ -52,7 +59,7 @@ pub struct DiskStatus {
     pub path: PathBuf,
     /// The smaller of what the operator allows and what the file system has.
     pub capacity_bytes: u64,
-    /// What chunk files take.
+    /// What chunks take.
     pub used_bytes: u64,
     /// What chunk data may still take: without the reserve.
     pub available_bytes: u64,

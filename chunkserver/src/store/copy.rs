@@ -2,7 +2,8 @@
 //!
 //! Blocks go into a file that is not the chunk's. Once they are all there and combine to the seal (S3) the file is
 //! synced, takes the chunk's name, the name is synced, and only then there is a record: whatever a crash leaves before
-//! that counts for nothing, and a start removes it. A replica that the copy replaces stands until then.
+//! that counts for nothing, and a start removes it. A replica that the copy replaces stands until then. The blocks of a small
+//! chunk are kept in memory instead, and become the replica together with its record.
 
 use std::{
     io,
@@ -27,6 +28,7 @@ use super::{
     file::ChunkFile,
     index::Changes,
     replica::{Inner, Replica},
+    row,
     shared::Shared,
     sync_points,
     synced_later::SyncWhen,
@@ -54,9 +56,17 @@ pub(super) struct Receiving {
 }
 
 struct Part {
-    /// Absent for a chunk of no bytes.
-    file: Option<ChunkFile>,
+    place: Place,
     assembly: Assembly,
+}
+
+/// Where the blocks go.
+enum Place {
+    /// A chunk of no bytes has none.
+    Nowhere,
+    File(ChunkFile),
+    /// On their way into the index.
+    Memory(Vec<u8>),
 }
 
 /// What there is to do about a copy.
@@ -87,11 +97,12 @@ impl Shared {
                 None => Arc::clone(&replica.dir),
             },
         };
-        let room = if length == 0 { 0 } else { file_bytes(length) };
+        let in_index = self.belongs_in_index(length);
+        let room = if length == 0 || in_index { length } else { file_bytes(length) };
         dir.take(&*self.world.disk, room)?;
         let number = self.world.random.next_u64();
         let path = dir.shelf(chunk).join(format!("{:016x}.{number:016x}.{SUFFIX}", chunk.0));
-        let part = Mutex::new(Part { file: None, assembly });
+        let part = Mutex::new(Part { place: Place::Nowhere, assembly });
         let copy = Arc::new(Receiving { chunk, by, dir, path, room, part });
         // Held from before anyone can find the copy.
         let mut part = lock(&copy.part);
@@ -99,9 +110,11 @@ impl Shared {
             copy.dir.release(room);
             return Err(error);
         }
-        if length > 0 {
+        if in_index {
+            part.place = Place::Memory(vec![0; length as usize]);
+        } else if length > 0 {
             match ChunkFile::create(&*self.world.disk, &copy.path, &Header { cluster, server: self.server, chunk }) {
-                Ok(file) => part.file = Some(file),
+                Ok(file) => part.place = Place::File(file),
                 Err(error) => {
                     self.end_copy(&copy);
                     return Err(StoreError::io(&copy.path, "create", &error));
@@ -174,6 +187,7 @@ impl Shared {
             StoreError::new(ErrorCode::InvalidArgument, format!("chunk {}: {what}", copy.chunk))
         };
         let mut part = self.part(copy)?;
+        let Part { place, assembly } = &mut *part;
         copy.dir.index()?;
         let blocks = data.chunks(BLOCK_BYTES as usize);
         if blocks.len() != crcs.len() {
@@ -181,17 +195,24 @@ impl Shared {
         }
         let (mut at, mut bad) = (offset, 0);
         for (block, crc) in blocks.zip(crcs) {
-            match part.assembly.take(at, *crc, block).map_err(|e| invalid(&e))? {
-                Taken::New => {
-                    let file = part.file.as_ref().ok_or_else(|| invalid(&"an empty chunk takes no blocks"))?;
-                    file.write(at, block).map_err(|e| StoreError::io(&copy.path, "write", &e))?;
-                }
+            match assembly.take(at, *crc, block).map_err(|e| invalid(&e))? {
+                Taken::New => match place {
+                    Place::Nowhere => return Err(invalid(&"an empty chunk takes no blocks")),
+                    Place::File(file) => {
+                        file.write(at, block).map_err(|e| StoreError::io(&copy.path, "write", &e))?;
+                    }
+                    Place::Memory(all) => {
+                        let from = usize::try_from(at).unwrap_or(usize::MAX);
+                        let to = all.get_mut(from..from.saturating_add(block.len()));
+                        to.ok_or_else(|| invalid(&"a block behind its end"))?.copy_from_slice(block);
+                    }
+                },
                 Taken::Known => {}
                 Taken::Bad => bad += 1,
             }
             at = at.saturating_add(block.len() as u64);
         }
-        if let Some(file) = &part.file {
+        if let Place::File(file) = place {
             // A sync of all of it at once would hold up those of the writers.
             file.begin_sync(offset, data.len() as u64);
         }
@@ -214,17 +235,24 @@ impl Shared {
             )
         })?;
         self.write_copy(copy, &part, &sums).map_err(|e| StoreError::io(&copy.path, "sync", &e))?;
+        let (record, row) = match &part.place {
+            Place::Memory(bytes) => {
+                let row = row::encode(&self.header(chunk)?, &sums, bytes);
+                (ReplicaRecord::copied(&sums).with_bytes_in_index(), Some(row))
+            }
+            Place::Nowhere | Place::File(_) => (ReplicaRecord::copied(&sums), None),
+        };
         drop(part);
         // From here on nobody else begins to lead, so that this order is not an older leader's when it takes effect.
         let _following = self.while_following(copy.by)?;
-        let record = ReplicaRecord::copied(&sums);
         let replica = Arc::new(Replica::new(chunk, Arc::clone(&copy.dir), record, copy.room));
         // Held from before anyone can find it: whoever does waits until it is the replica or has failed.
         let mut inner = lock(&replica.inner);
         let old = lock(&self.state).replicas.get(&chunk).cloned();
         let mut old_inner = old.as_ref().map(|old| lock(&old.inner));
         self.take_place(copy, &replica, old.as_ref().zip(old_inner.as_deref()), sums.length())?;
-        if let Err(error) = self.establish(copy, old.as_deref(), &record) {
+        let replaced = old.as_deref().zip(old_inner.as_ref().map(|inner| inner.record));
+        if let Err(error) = self.establish(copy, replaced, &record, row) {
             tracing::warn!(%chunk, %error, "a copy could not become the replica");
             inner.gone = true;
             copy.dir.release(copy.room);
@@ -246,7 +274,7 @@ impl Shared {
 
     /// All block CRCs into the page, and everything onto the disk. After a failed sync the file is of no further use.
     fn write_copy(&self, copy: &Receiving, part: &Part, sums: &ChunkSums) -> io::Result<()> {
-        let Some(file) = &part.file else { return Ok(()) };
+        let Place::File(file) = &part.place else { return Ok(()) };
         copy.dir.index().map_err(io::Error::other)?;
         file.settle(sums)?;
         file.sync(sync_points::COPY_DATA)
@@ -281,17 +309,38 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives the file the chunk's name and the chunk its record, each durable before the next.
-    fn establish(&self, copy: &Receiving, old: Option<&Replica>, record: &ReplicaRecord) -> Result<(), StoreError> {
+    /// Gives the file the chunk's name and the chunk its record, each durable before the next; or the record its row.
+    fn establish(
+        &self,
+        copy: &Receiving,
+        old: Option<(&Replica, ReplicaRecord)>,
+        record: &ReplicaRecord,
+        row: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let (disk, path, shelf) = (&*self.world.disk, copy.dir.file(copy.chunk), copy.dir.shelf(copy.chunk));
+        let old = old.filter(|(old, _)| old.dir.works());
+        if let Some((old, was)) = old.filter(|(old, _)| record.length > 0 && old.is_quarantined()) {
+            self.keep(old, was.in_index)?;
+        }
+        let mut changes = Changes::default().replica(copy.chunk, record);
+        if old.is_some_and(|(_, was)| was.in_index) {
+            changes = changes.no_bytes(copy.chunk);
+        }
+        if let Some(row) = row {
+            self.write_index(&copy.dir, changes.bytes(copy.chunk, row), sync_points::COPY_RECORD)?;
+            // Should the name come back after a power loss, nothing claims it and the next start removes it.
+            return match disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(file = %path.display(), %error, "a replaced file stays until the next start");
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+        }
         if record.length > 0 {
-            let (disk, path, shelf) = (&*self.world.disk, copy.dir.file(copy.chunk), copy.dir.shelf(copy.chunk));
-            if let Some(old) = old.filter(|old| old.is_quarantined() && old.dir.works()) {
-                self.keep(old)?;
-            }
             disk.rename(&copy.path, &path).map_err(|e| StoreError::io(&path, "rename the copy to", &e))?;
             disk.sync_dir(&shelf, sync_points::COPY_DIR).map_err(|e| StoreError::io(&shelf, "sync", &e))?;
         }
-        let changes = Changes::default().replica(copy.chunk, record);
         self.write_index(&copy.dir, changes, sync_points::COPY_RECORD)
     }
 

@@ -1,7 +1,7 @@
 //! The beginning of a replica.
 //!
 //! It is only in memory until its first bytes come. Of several packets, the record is durable before the file exists; a
-//! chunk that comes whole, with its seal, has one record, written behind its file. Either way no byte is acknowledged
+//! chunk that comes whole, with its seal, has one record, written behind its file or together with its bytes. Either way no byte is acknowledged
 //! before there is a record: a file without one is of a chunk of which this member acknowledged nothing, or that was
 //! deleted, and a member that restarts knows of every chunk of which it did acknowledge a byte (S1).
 
@@ -156,12 +156,12 @@ impl Shared {
         }
     }
 
-    fn header(&self, chunk: ChunkId) -> Result<Header, StoreError> {
+    pub(super) fn header(&self, chunk: ChunkId) -> Result<Header, StoreError> {
         Ok(Header { cluster: self.cluster()?, server: self.server, chunk })
     }
 
     /// Makes as if a replica that has no record had never been here.
-    fn forget(&self, replica: &Replica, inner: &mut Inner, why: &StoreError) {
+    pub(super) fn forget(&self, replica: &Replica, inner: &mut Inner, why: &StoreError) {
         let chunk = replica.chunk;
         tracing::warn!(%chunk, error = %why, "a replica could not begin");
         inner.gone = true;

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/IDENTITY                     cluster, server, directory, format version
 //! <dir>/LOCK                         held by the process that uses the directory
-//! <dir>/index/                       metadata store: a record per replica, tombstones
+//! <dir>/index/                       metadata store: a record per replica, tombstones, the bytes of small chunks
 //! <dir>/chunks/<2 hex>/<16 hex>.chunk  by the chunk's last byte, and its whole id
 //! ```
 
@@ -163,6 +163,11 @@ impl Dir {
         }
     }
 
+    /// Where its index is.
+    pub(super) fn index_path(&self) -> PathBuf {
+        index_of(&self.path)
+    }
+
     pub(super) fn chunks(&self) -> PathBuf {
         chunks(&self.path)
     }
@@ -252,6 +257,11 @@ impl Dir {
 /// Whether a directory is the root of a file system.
 pub(super) fn is_mount(disk: &dyn Disk, path: &Path) -> bool {
     matches!((disk.device(path), disk.device(&path.join(".."))), (Ok(own), Ok(parent)) if own != parent)
+}
+
+/// Where the index of the data directory `dir` is.
+pub(super) fn index_of(dir: &Path) -> PathBuf {
+    dir.join("index")
 }
 
 /// Where the chunk files of the data directory `dir` are.

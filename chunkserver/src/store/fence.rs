@@ -19,9 +19,9 @@ use super::{
 /// Tombstones kept; past them a fence of an unknown chunk and a delete are refused. The master's watermark removes them.
 pub(super) const TOMBSTONES_MAX: usize = 1 << 20;
 
-/// Whether one more tombstone may be kept (S9).
-pub(super) fn room_for_tombstone(state: &State, chunk: ChunkId) -> Result<(), StoreError> {
-    if state.tombstones.len() < TOMBSTONES_MAX {
+/// Whether one more tombstone may be kept, beside so many that are about to be (S9).
+pub(super) fn room_for_tombstone(state: &State, chunk: ChunkId, beside: usize) -> Result<(), StoreError> {
+    if state.tombstones.len().saturating_add(beside) < TOMBSTONES_MAX {
         return Ok(());
     }
     Err(StoreError::new(
@@ -72,7 +72,7 @@ impl Shared {
             return Ok(Some(Arc::clone(replica)));
         }
         if chunk >= state.watermark && !state.tombstones.contains_key(&chunk) {
-            room_for_tombstone(&state, chunk)?;
+            room_for_tombstone(&state, chunk, 0)?;
             state.tombstones.insert(chunk, false);
         }
         Ok(None)

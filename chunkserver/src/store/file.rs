@@ -44,6 +44,11 @@ impl ChunkFile {
         Ok(ChunkFile(file.into()))
     }
 
+    /// A file that is open.
+    pub(super) fn of(file: Arc<dyn DiskFile>) -> Self {
+        ChunkFile(file)
+    }
+
     pub(super) fn open(disk: &dyn Disk, path: &Path, mode: OpenMode) -> io::Result<Self> {
         Ok(ChunkFile(disk.open(path, mode)?.into()))
     }
@@ -58,6 +63,13 @@ impl ChunkFile {
         self.0.read_exact_at(&mut bytes, 0)?;
         let (header, page) = bytes.split_at(HEADER_BYTES);
         Ok(Head { header: Header::decode(header).map_err(|e| e.to_string()), slots: decode_slots(page) })
+    }
+
+    /// All of the file.
+    pub(super) fn whole(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.0.len()?).map_err(io::Error::other)?];
+        self.0.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     pub(super) fn as_disk_file(&self) -> &dyn DiskFile {

@@ -18,6 +18,9 @@ const ROSTER: Space = Space("roster");
 /// a change that counts; a row without a record means nothing.
 const VERIFIED: Space = Space("verified");
 
+/// Small chunks, each with what its file would say beside its bytes; only where the record says so.
+const BYTES: Space = Space("bytes");
+
 const DIRECTORY: &[u8] = b"directory";
 const START_COUNTER: &[u8] = b"start-counter";
 const LEADERSHIP: &[u8] = b"leadership";
@@ -25,9 +28,10 @@ const WATERMARK: &[u8] = b"watermark";
 
 /// Rows read at once.
 const PAGE: usize = 1024;
-/// Small: a row is some 50 bytes, and everything is read once, at the start.
+/// Small: a record is some 50 bytes, and all of them are read once, at the start.
 const OPTIONS_CACHE_BYTES: usize = 4 << 20;
-const OPTIONS_BUFFER_BYTES: usize = 4 << 20;
+/// The bytes of small chunks wait here: fewer and longer writes to the disk.
+const OPTIONS_BUFFER_BYTES: usize = 16 << 20;
 
 /// The index of one data directory.
 pub(super) struct Index(Arc<dyn Kv>);
@@ -59,9 +63,20 @@ impl Changes {
         self
     }
 
-    pub(super) fn no_replica(mut self, chunk: ChunkId) -> Self {
+    pub(super) fn no_replica(mut self, chunk: ChunkId, old: &ReplicaRecord) -> Self {
         self.0.delete(REPLICAS, chunk.0.to_be_bytes());
         self.0.delete(VERIFIED, chunk.0.to_be_bytes());
+        if old.in_index { self.no_bytes(chunk) } else { self }
+    }
+
+    /// The bytes of a chunk whose record says that they are here.
+    pub(super) fn bytes(mut self, chunk: ChunkId, row: Vec<u8>) -> Self {
+        self.0.put(BYTES, chunk.0.to_be_bytes(), row);
+        self
+    }
+
+    pub(super) fn no_bytes(mut self, chunk: ChunkId) -> Self {
+        self.0.delete(BYTES, chunk.0.to_be_bytes());
         self
     }
 
@@ -132,9 +147,10 @@ impl Index {
         let options = KvOptions {
             cache_bytes: OPTIONS_CACHE_BYTES,
             write_buffer_bytes: OPTIONS_BUFFER_BYTES,
+            apart: &[BYTES],
             ..KvOptions::default()
         };
-        kv.open(path, &[META, REPLICAS, TOMBSTONES, ROSTER, VERIFIED], options).map(Index)
+        kv.open(path, &[META, REPLICAS, TOMBSTONES, ROSTER, VERIFIED, BYTES], options).map(Index)
     }
 
     /// Every change is synced, also one whose loss would be harmless: of several that are not, a power loss can keep
@@ -190,6 +206,11 @@ impl Index {
             take(chunk, ReplicaRecord::decode(bytes).map_err(|e| damaged(&format!("chunk {chunk} ({e})")))?);
             Ok(())
         })
+    }
+
+    /// The row of a chunk's bytes.
+    pub(super) fn bytes(&self, chunk: ChunkId) -> Result<Option<Vec<u8>>, KvError> {
+        self.0.get(BYTES, &chunk.0.to_be_bytes())
     }
 
     /// When replicas were last verified. What does not decode is as good as never.

@@ -13,6 +13,7 @@
 //! | `synced_later` | replicas that are sealed before they are durable, which buffered durability allows |
 //! | `scrub` | reads sealed replicas again, and when each was last verified |
 //! | `dir`, `index`, `file`, `cache` | one data directory, its index, one chunk file, files kept open |
+//! | `row` | small chunks, which are rows of the index and read as files |
 //! | `replica`, `shared` | one replica in memory; what all operations share |
 //! | [`sync_points`] | every sync, and what breaks without it |
 //!
@@ -42,6 +43,7 @@ mod recover;
 mod remove;
 mod replica;
 mod restore;
+mod row;
 mod salvage;
 mod scrub;
 mod shared;
@@ -50,9 +52,16 @@ mod synced_later;
 mod watched;
 mod write;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-pub use config::{Counts, DirConfig, DiskStatus, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX, StoreConfig};
+pub use config::{
+    Counts, DirConfig, DiskStatus, INDEX_BYTES, INDEX_BYTES_MAX, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX,
+    StoreConfig,
+};
 use copy::Begun;
 pub use copy::COPIES_MAX;
 pub use copy_writer::{CopyStart, CopyWriter};
@@ -215,6 +224,15 @@ impl Store {
     /// StaleLeader when `by` is not the followed leader any more; Busy; DiskFailed.
     pub async fn delete(&self, by: Leadership, chunk: ChunkId) -> Result<(), StoreError> {
         work(&self.0, move |shared| shared.delete(by, chunk)).await
+    }
+
+    /// Removes replicas as [`Store::delete`] does, of those chunks at which nobody is: they share a sync. What the answer does not
+    /// name is as it was, and is to be deleted by itself.
+    ///
+    /// # Errors
+    /// StaleLeader when `by` is not the followed leader any more.
+    pub async fn delete_many(&self, by: Leadership, chunks: Vec<ChunkId>) -> Result<BTreeSet<ChunkId>, StoreError> {
+        work(&self.0, move |shared| shared.delete_many(by, &chunks)).await
     }
 
     /// Removes the replica as [`Store::delete`] does if it is sealed with this length and CRC; fine when it is gone. One

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     DirConfig, StoreConfig, StoreError,
-    config::READ_MEMORY_KEPT,
+    config::{INDEX_BYTES_MAX, READ_MEMORY_KEPT},
     dir::{self, Dir, DirLock},
     health::Roster,
     index::{Changes, Index, Meta},
@@ -37,7 +37,6 @@ pub(super) const IDENTITY: &str = "IDENTITY";
 pub(super) const IDENTITY_LIMIT: usize = 64 * IDENTITY_BYTES;
 
 const LOCK: &str = "LOCK";
-const INDEX: &str = "index";
 
 /// A directory whose lock we hold and whose identity was read.
 pub(super) struct Found<'a> {
@@ -125,6 +124,7 @@ impl Shared {
             }),
             world,
             durability: config.durability,
+            index_bytes: config.index_bytes.min(INDEX_BYTES_MAX),
             server,
             start_counter: start.counter,
             start_id,
@@ -229,7 +229,7 @@ pub(super) fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bo
     if is_new {
         lay_out(&*world.disk, path).map_err(broken(path, "lay out"))?;
     }
-    let index = Index::open(&*world.kv, &path.join(INDEX)).map_err(|e| Trouble::Broken(e.to_string()))?;
+    let index = Index::open(&*world.kv, &dir::index_of(path)).map_err(|e| Trouble::Broken(e.to_string()))?;
     let mut meta = index.meta().map_err(|e| Trouble::Broken(e.to_string()))?;
     // What a first start that was cut off had begun goes on under its name, which the other rosters may have already.
     let begun = found.identity.map(|identity| identity.directory).or(meta.directory);

@@ -8,7 +8,7 @@ use quarry_chunkserver_core::{
     record::Quarantine,
 };
 use quarry_client::reused::Memory;
-use quarry_env::{DiskFile, OpenMode};
+use quarry_env::DiskFile;
 use quarry_proto::{frame::Frame, v1};
 use quarry_types::{
     ChunkId, ChunkSums, Crc32, ErrorCode, Receipt, ReplicaState,
@@ -114,10 +114,9 @@ impl Shared {
 
     /// Opens the file and compares header and block CRCs with the record (S3). Reads no data.
     fn load(&self, replica: &Replica, inner: &mut Inner) -> Result<OpenFile, StoreError> {
-        let path = replica.dir.file(replica.chunk);
         let checked = self.world.clock.now();
         let open = || -> io::Result<(ChunkFile, Head, u64)> {
-            let file = ChunkFile::open(&*self.world.disk, &path, OpenMode::Read)?;
+            let file = self.open_body(replica, inner.record.in_index)?;
             let head = file.head()?;
             let bytes = file.data_bytes()?;
             Ok((file, head, bytes))
@@ -157,8 +156,8 @@ impl Shared {
         let replica = self.find(chunk)?;
         let mut inner = lock(&replica.inner);
         self.check_named(&replica, &inner, length, crc)?;
-        if inner.record.state != ReplicaState::Sealed || length == 0 {
-            let message = format!("chunk {chunk}: only files of sealed chunks that are not empty are given out");
+        if inner.record.state != ReplicaState::Sealed || length == 0 || inner.record.in_index {
+            let message = format!("chunk {chunk}: only files are given out, of sealed chunks that are not empty");
             return Err(StoreError::new(ErrorCode::Mismatch, message));
         }
         if inner.record.cut_pending {

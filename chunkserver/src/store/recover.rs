@@ -134,7 +134,7 @@ impl Shared {
                         recovered = recovered.replica(replica.chunk, &inner.record);
                     }
                 }
-                _ if record.length > 0 && !files.contains(&replica.chunk) => {
+                _ if record.length > 0 && !record.in_index && !files.contains(&replica.chunk) => {
                     self.quarantine(&replica, &mut inner, Quarantine::Missing, "found at the start");
                 }
                 // If it fails a read tries again, or says why not.
@@ -174,14 +174,20 @@ impl Shared {
                     continue;
                 };
                 files.insert(chunk);
-                let claimed = lock(&self.state).replicas.contains_key(&chunk);
-                if claimed || !complete {
+                if self.claims(dir, chunk) || !complete {
                     continue;
                 }
                 remove(disk, &path, "a file that no record claims");
             }
         }
         Ok(files)
+    }
+
+    /// Whether a file may be a replica's: of one whose bytes are in the index it is what that replaced.
+    fn claims(&self, dir: &Arc<Dir>, chunk: ChunkId) -> bool {
+        let replica = lock(&self.state).replicas.get(&chunk).cloned();
+        let in_index = |replica: &Replica| Arc::ptr_eq(&replica.dir, dir) && lock(&replica.inner).record.in_index;
+        replica.is_some_and(|replica| !in_index(&replica))
     }
 
     /// Cuts a replica back to what is proven and fences it; whether there is a new record to be written. One that is sealed for

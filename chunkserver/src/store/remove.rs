@@ -3,6 +3,9 @@
 //! Both happen only while the leader that ordered them is followed: a newer one counts as remaining what a report made
 //! after its adoption shows, and nothing that was ordered before may remove that any more.
 
+use std::{collections::BTreeSet, sync::Arc};
+
+use quarry_chunkserver_core::record::ReplicaRecord;
 use quarry_types::{ChunkId, Crc32, ErrorCode, Leadership, ReplicaState, planted};
 
 use super::{
@@ -65,21 +68,63 @@ impl Shared {
     }
 
     fn remove(&self, replica: &Replica, inner: &mut Inner) -> Result<(), StoreError> {
+        inner.stopped = true;
+        let buried = self.needs_tombstone(replica.chunk, 0)?;
+        let changes = removal(Changes::default(), replica.chunk, &inner.record, buried);
+        self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;
+        self.removed(replica, inner, buried);
+        Ok(())
+    }
+
+    /// [`Shared::delete`] of replicas that nobody is at, with one sync for each directory: those that it was done for. The others
+    /// are as they were.
+    pub(super) fn delete_many(&self, by: Leadership, chunks: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError> {
+        let _following = self.while_following(by)?;
+        let mut done = BTreeSet::new();
+        for of_dir in self.by_dir(chunks.iter().map(|chunk| (*chunk, ()))) {
+            let Some((first, ())) = of_dir.first() else { continue };
+            let dir = Arc::clone(&first.dir);
+            let (mut changes, mut held) = (Changes::default(), Vec::new());
+            for (replica, ()) in &of_dir {
+                let Ok(inner) = replica.inner.try_lock() else { continue };
+                if inner.gone {
+                    continue;
+                }
+                // Where there is no room for a tombstone it is said of that chunk by itself.
+                let Ok(buried) = self.needs_tombstone(replica.chunk, held.len()) else { continue };
+                changes = removal(changes, replica.chunk, &inner.record, buried);
+                held.push((replica, inner, buried));
+            }
+            if held.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.write_index(&dir, changes, sync_points::DELETE_RECORD) {
+                tracing::warn!(dir = %dir.path.display(), %error, "deletions are not written down");
+                continue;
+            }
+            for (replica, mut inner, buried) in held {
+                self.removed(replica, &mut inner, buried);
+                done.insert(replica.chunk);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether a chunk that is removed leaves a tombstone, for which there must be room beside so many others: what is below
+    /// the watermark is refused without one.
+    fn needs_tombstone(&self, chunk: ChunkId, beside: usize) -> Result<bool, StoreError> {
+        let state = lock(&self.state);
+        if chunk < state.watermark {
+            return Ok(false);
+        }
+        room_for_tombstone(&state, chunk, beside)?;
+        Ok(true)
+    }
+
+    /// The index says that the replica is gone.
+    fn removed(&self, replica: &Replica, inner: &mut Inner, buried: bool) {
         let chunk = replica.chunk;
         inner.stopped = true;
-        let mut changes = Changes::default().no_replica(chunk);
-        let refused_anyway = {
-            let state = lock(&self.state);
-            let below = chunk < state.watermark;
-            if !below {
-                room_for_tombstone(&state, chunk)?;
-            }
-            below
-        };
-        if !refused_anyway && !planted!("forget-tombstone") {
-            changes = changes.tombstone(chunk);
-        }
-        self.write_index(&replica.dir, changes, sync_points::DELETE_RECORD)?;
         inner.gone = true;
         self.closed(inner);
         {
@@ -87,12 +132,16 @@ impl Shared {
             state.replicas.remove(&chunk);
             state.inventory.remove(chunk);
             state.schedule.remove(chunk);
-            if !refused_anyway {
+            if buried {
                 state.tombstones.insert(chunk, true);
             }
         }
         self.end_copy_of(chunk);
         lock(&self.files).evict(chunk);
+        if inner.record.in_index {
+            replica.dir.release(inner.room);
+            return;
+        }
         // Whoever reads it now goes on reading. If the name comes back after a power loss, nothing claims it any
         // more and the next start removes it.
         let path = replica.dir.file(chunk);
@@ -102,7 +151,6 @@ impl Shared {
             }
             _ => replica.dir.release(inner.room),
         }
-        Ok(())
     }
 
     fn end_copy_of(&self, chunk: ChunkId) {
@@ -124,4 +172,10 @@ impl Shared {
         state.tombstones = state.tombstones.split_off(&from);
         Ok(())
     }
+}
+
+/// `changes` with those that remove a replica.
+fn removal(changes: Changes, chunk: ChunkId, record: &ReplicaRecord, buried: bool) -> Changes {
+    let changes = changes.no_replica(chunk, record);
+    if buried && !planted!("forget-tombstone") { changes.tombstone(chunk) } else { changes }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -119,6 +120,11 @@ impl Replica {
         Replica { chunk, dir, inner: Mutex::new(inner), progress: Mutex::default(), quarantined }
     }
 
+    /// What its bytes are in, for people.
+    pub(super) fn place(&self, record: &ReplicaRecord) -> PathBuf {
+        if record.in_index { self.dir.index_path() } else { self.dir.file(self.chunk) }
+    }
+
     pub(super) fn is_quarantined(&self) -> bool {
         self.quarantined.load(Ordering::Acquire)
     }
@@ -172,6 +178,7 @@ impl Inner {
 pub(super) fn room_of(record: &ReplicaRecord) -> u64 {
     match record.state {
         ReplicaState::Open => DATA_OFFSET,
+        _ if record.in_index => record.length,
         // There may be no file.
         _ if record.length == 0 && record.flushed.length == 0 => 0,
         ReplicaState::Quarantined => file_bytes(record.length.max(record.flushed.length)),

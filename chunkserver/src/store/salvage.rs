@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quarry_chunkserver_core::layout::blocks;
-use quarry_env::OpenMode;
 use quarry_types::{
     ChunkId, Crc32, ErrorCode, ReplicaState,
     limits::{BLOCK_BYTES, PACKET_BYTES},
@@ -37,9 +36,8 @@ impl Shared {
             return Err(StoreError::new(ErrorCode::Mismatch, message));
         }
         replica.dir.index()?;
-        let path = replica.dir.file(chunk);
         let open = || {
-            let file = ChunkFile::open(&*self.world.disk, &path, OpenMode::Read)?;
+            let file = self.open_body(&replica, inner.record.in_index)?;
             Ok((file.head()?, file.data_bytes()?, file))
         };
         let unreadable = |why: &dyn std::fmt::Display| {

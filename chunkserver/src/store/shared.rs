@@ -35,6 +35,8 @@ use super::{
 pub(super) struct Shared {
     pub(super) world: World,
     pub(super) durability: Durability,
+    /// Chunks of at most so many bytes that come whole are kept in the index.
+    pub(super) index_bytes: u64,
     pub(super) server: ServerId,
     pub(super) start_counter: u64,
     pub(super) start_id: u64,
@@ -193,8 +195,8 @@ impl Shared {
         inner.stopped = true;
         self.closed(inner);
         lock(&self.files).evict(replica.chunk);
-        let file = replica.dir.file(replica.chunk);
-        tracing::error!(chunk = %replica.chunk, file = %file.display(), why = why.reason(), detail, "a replica is quarantined");
+        let place = replica.place(&inner.record);
+        tracing::error!(chunk = %replica.chunk, place = %place.display(), why = why.reason(), detail, "a replica is quarantined");
         self.note(replica, &inner.record);
         let changes = Changes::default().replica(replica.chunk, &inner.record);
         if let Err(error) = self.write_index(&replica.dir, changes, sync_points::QUARANTINE) {
@@ -206,7 +208,7 @@ impl Shared {
     /// An error of a read of a settled replica. A file that is gone, short or unreadable condemns the replica; anything
     /// else (no more file handles, say) says nothing about it.
     pub(super) fn read_failed(&self, replica: &Replica, inner: &mut Inner, error: &io::Error) -> StoreError {
-        let path = replica.dir.file(replica.chunk);
+        let path = replica.place(&inner.record);
         // With the whole directory gone, nothing is known about this file.
         let lost = disk_health::file_is_lost(error)
             && replica.dir.works()

@@ -32,7 +32,8 @@ impl Shared {
         self.write_next(replica, &mut inner, sums, data)
     }
 
-    /// [`Shared::append`] of the last bytes and [`Shared::seal`] in one. A chunk that comes whole takes one record and three syncs.
+    /// [`Shared::append`] of the last bytes and [`Shared::seal`] in one. A chunk that comes whole takes one record and three syncs,
+    /// and a small one a single sync.
     pub(super) fn append_last(
         &self,
         replica: &Replica,
@@ -45,7 +46,11 @@ impl Shared {
         let mut inner = lock(&replica.inner);
         let sums = sums_after(replica, &mut inner, offset, pieces, data)?;
         // One that will not be sealed after all is an open replica like others, with a record of its own.
-        if !inner.has_begun() && (sums.length(), sums.combined()) == end {
+        let whole = !inner.has_begun() && (sums.length(), sums.combined()) == end;
+        if whole && self.belongs_in_index(sums.length()) {
+            return self.settle_in_index(replica, &mut inner, &sums, data);
+        }
+        if whole {
             self.begin_whole(replica, &mut inner, sums, data)?;
         } else {
             self.write_next(replica, &mut inner, sums, data)?;

@@ -58,6 +58,8 @@ pub fn config(dir: &TempDir, masters: Vec<String>) -> ChunkserverConfig {
         advertise: None,
         rack: "r".into(),
         durability: Durability::Sealed,
+        // Tests look at files, and damage them.
+        small_chunks: 0,
         scrub: SCRUB,
         http: Some("127.0.0.1:0".into()),
         local_socket: Some(dir.path().join("data/local.sock")),

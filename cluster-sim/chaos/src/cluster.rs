@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use quarry_chunkserver::{
     server::{Chunkserver, ChunkserverConfig},
-    store::DirConfig,
+    store::{DirConfig, INDEX_BYTES},
 };
 use quarry_chunkserver_core::{Durability, scrub::Pace};
 use quarry_env_sim::SimMachine;
@@ -154,6 +154,7 @@ impl Machines {
             advertise: Some(format!("{name}:9410")),
             rack: rack.into(),
             durability: self.plan.durability,
+            small_chunks: INDEX_BYTES,
             // Often, so that scrubbing is part of every run.
             scrub: Pace { period: Duration::from_secs(60), rate: 32 << 20 },
             http: None,

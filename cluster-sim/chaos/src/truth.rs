@@ -6,7 +6,7 @@ use std::{
 };
 
 use quarry_chunkserver_core::{
-    layout::{DATA_OFFSET, Header},
+    layout::{DATA_OFFSET, HEADER_DATA_BYTES, Header},
     record::ReplicaRecord,
 };
 use quarry_env::Space;
@@ -20,6 +20,9 @@ use crate::cluster::DATA;
 
 /// The space of an index that has the records of replicas.
 pub const REPLICAS: &str = "replicas";
+/// The one that has the bytes of small chunks: a row is a header of so many bytes, a CRC, and the chunk.
+pub const BYTES: &str = "bytes";
+const ROW_HEAD: usize = HEADER_DATA_BYTES + 4;
 /// The one that has the tombstones.
 pub const TOMBSTONES: &str = "tombstones";
 /// The one that has the directory's own rows.
@@ -94,16 +97,22 @@ pub fn is_good(disk: &SimDisk, chunk: ChunkId, record: &ReplicaRecord, seal: Sea
         ReplicaState::Fenced => (record.durable || kept == Kept::Written) && record.length >= seal.length,
         ReplicaState::Open | ReplicaState::Quarantined => false,
     };
+    if !stands {
+        return false;
+    }
+    if record.in_index {
+        let row = index_rows(disk, BYTES, kept).remove(&chunk.0.to_be_bytes()[..]);
+        return row.is_some_and(|row| holds(&row, ROW_HEAD, chunk, seal));
+    }
     let path = chunk_file(chunk);
-    let file = || match kept {
+    let file = match kept {
         Kept::Durable => disk.durable(&path),
         Kept::Written => disk.contents(&path),
     };
-    stands && file().is_ok_and(|file| holds(&file, chunk, seal))
+    file.is_ok_and(|file| holds(&file, usize::try_from(DATA_OFFSET).expect("small"), chunk, seal))
 }
 
-fn holds(file: &[u8], chunk: ChunkId, seal: Seal) -> bool {
-    let from = usize::try_from(DATA_OFFSET).expect("small");
+fn holds(file: &[u8], from: usize, chunk: ChunkId, seal: Seal) -> bool {
     let to = from + usize::try_from(seal.length).expect("small");
     let whole = file.get(from..to).is_some_and(|data| Crc32::of(data) == seal.crc);
     whole && Header::decode(file).is_ok_and(|header| header.chunk == chunk)

@@ -5,6 +5,9 @@ use std::path::Path;
 use quarry_env::KvError;
 use rocksdb::{Error, ErrorKind};
 
+/// The system's text for EIO.
+const MEDIUM: &str = "Input/output error";
+
 /// What `error` of the store at `path` means.
 pub(crate) fn kv_error(path: &Path, error: &Error) -> KvError {
     classify(path, error.kind(), error.as_ref())
@@ -20,6 +23,16 @@ pub(crate) fn classify(path: &Path, kind: ErrorKind, message: &str) -> KvError {
         return KvError::Damaged { path: path.display().to_string(), message: message.into() };
     }
     failed(path, message)
+}
+
+/// The same of a read: what the medium does not give back is as good as damaged.
+pub(crate) fn read_error(path: &Path, error: &Error) -> KvError {
+    classify_read(path, error.kind(), error.as_ref())
+}
+
+pub(crate) fn classify_read(path: &Path, kind: ErrorKind, message: &str) -> KvError {
+    let kind = if kind == ErrorKind::IOError && message.contains(MEDIUM) { ErrorKind::Corruption } else { kind };
+    classify(path, kind, message)
 }
 
 /// A failure with words of our own.

@@ -17,6 +17,12 @@ const WAL_BUFFERS: u64 = 4;
 const MANIFEST_BYTES: usize = 4 << 20;
 /// Data blocks: small enough that a point read of metadata is cheap, large enough to compress.
 const BLOCK_BYTES: usize = 8 << 10;
+/// Values shorter than this stay with their keys: the pointer to one takes some 20 bytes, and a look at it a read.
+const BLOB_MIN_BYTES: u64 = 64;
+/// A compaction looks at this share of the blob files, the oldest: RocksDB's default.
+const BLOB_GC_AGE: f64 = 0.25;
+/// Compactions are made for these files' sake once this share of their bytes is garbage, which bounds what removed values take.
+const BLOB_GARBAGE: f64 = 0.5;
 
 /// The options of the whole store and of each of its column families.
 pub(crate) fn options(tune: KvOptions) -> Options {
@@ -38,6 +44,19 @@ pub(crate) fn options(tune: KvOptions) -> Options {
     options.set_bytes_per_sync(1 << 20);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
+    options
+}
+
+/// The options of a column family whose values are kept apart, in blob files: compactions copy only their keys, and a damaged
+/// value is in the way of nobody who does not read it.
+pub(crate) fn apart(mut options: Options, tune: KvOptions) -> Options {
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(BLOB_MIN_BYTES);
+    options.set_blob_compression_type(DBCompressionType::None);
+    // Compactions move what is left in the oldest files, so that these go.
+    options.set_enable_blob_gc(tune.upkeep);
+    options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
+    options.set_blob_gc_force_threshold(BLOB_GARBAGE);
     options
 }
 

@@ -17,7 +17,7 @@ use rocksdb::{
 };
 
 use crate::{
-    error::{failed, kv_error},
+    error::{failed, kv_error, read_error},
     frozen::Held,
     gaps::Gaps,
     options,
@@ -68,7 +68,11 @@ impl Store {
         names.extend(spaces.iter().map(|space| space.0.to_owned()));
         names.sort_unstable();
         names.dedup();
-        let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let families = names.into_iter().map(|name| {
+            let apart = tune.apart.iter().any(|space| space.0 == name);
+            let options = if apart { options::apart(options.clone(), tune) } else { options.clone() };
+            ColumnFamilyDescriptor::new(name, options)
+        });
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| kv_error(path, &e))?;
         Ok(Store { path: path.to_owned(), db, gaps: Gaps::default() })
     }
@@ -128,7 +132,7 @@ fn plain((key, value): RawPair) -> Pair {
 
 impl Kv for Store {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get_cf(self.family(space)?, key).map_err(|e| self.error(&e))
+        self.db.get_cf(self.family(space)?, key).map_err(|e| read_error(&self.path, &e))
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {

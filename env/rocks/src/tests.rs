@@ -238,13 +238,65 @@ fn s11_an_unfinished_last_batch_is_a_tail() {
 
 /// Flips a bit in the middle of the newest write-ahead log.
 fn damage_middle(dead: &Path) {
-    let mut wal = fs::OpenOptions::new().read(true).write(true).open(newest_wal(dead)).unwrap();
-    let middle = wal.metadata().unwrap().len() / 2;
+    let wal = newest_wal(dead);
+    let middle = fs::metadata(&wal).unwrap().len() / 2;
+    flip(&wal, middle);
+}
+
+fn flip(file: &Path, at: u64) {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
     let mut byte = [0];
-    wal.seek(SeekFrom::Start(middle)).unwrap();
-    wal.read_exact(&mut byte).unwrap();
-    wal.seek(SeekFrom::Start(middle)).unwrap();
-    wal.write_all(&[byte[0] ^ 1]).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
+/// Long values have files of their own, and damage there concerns nobody who does not read that value.
+#[test]
+fn s3_a_damaged_value_that_is_kept_apart_is_told_and_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = KvOptions { apart: &[A], ..KvOptions::default() };
+    let open = || Rocks.open(dir.path(), &[A, B], options).unwrap();
+    let value = |n: u32| [&b"value"[..], &n.to_be_bytes(), &[n as u8; 4000]].concat();
+    let kv = open();
+    for n in 0..100 {
+        put(&*kv, A, &format!("{n:03}"), &value(n), SYNC);
+        put(&*kv, B, &format!("{n:03}"), &value(n), SYNC);
+    }
+    kv.flush(SyncPoint("test")).unwrap();
+    drop(kv);
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let blobs: Vec<_> = files.into_iter().filter(|file| file.extension().is_some_and(|e| e == "blob")).collect();
+    assert_eq!(blobs.len(), 1, "of one space only");
+    let bytes = fs::read(&blobs[0]).unwrap();
+    let at = bytes.windows(9).position(|window| window == &value(42)[..9]).unwrap();
+    flip(&blobs[0], at as u64 + 100);
+    let kv = open();
+    let damaged = kv.get(A, b"042").err().unwrap();
+    assert!(matches!(damaged, KvError::Damaged { .. }), "{damaged}");
+    assert_eq!(kv.get(A, b"041").unwrap(), Some(value(41)));
+    put(&*kv, A, "042", b"anew", SYNC);
+    kv.flush(SyncPoint("test")).unwrap();
+    drop(kv);
+    let kv = open();
+    assert_eq!(kv.get(A, b"042").unwrap(), Some(b"anew".to_vec()));
+    assert_eq!(keys(&*kv, A).len(), 100);
+}
+
+/// Rows of a release that did not keep them apart are read, and so are those that were, when they are not to be any more.
+#[test]
+fn what_is_kept_apart_may_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let apart = KvOptions { apart: &[A], ..KvOptions::default() };
+    let mut expected = Vec::new();
+    for (n, options) in [KvOptions::default(), apart, KvOptions::default(), apart].into_iter().enumerate() {
+        let kv = Rocks.open(dir.path(), &[A, B], options).unwrap();
+        put(&*kv, A, &n.to_string(), &[n as u8; 5000], SYNC);
+        kv.flush(SyncPoint("test")).unwrap();
+        expected.push((n.to_string().into_bytes(), vec![n as u8; 5000]));
+        assert_eq!(kv.scan(A, b"", None, 10).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -304,6 +356,9 @@ fn a_full_disk_has_a_kind_of_its_own() {
     assert!(matches!(crate::error::classify(path, ErrorKind::IOError, full), KvError::Full { .. }));
     let other = "IO error: While fdatasync: p/000004.log: Input/output error";
     assert!(matches!(crate::error::classify(path, ErrorKind::IOError, other), KvError::Failed { .. }));
+    assert!(matches!(crate::error::classify_read(path, ErrorKind::IOError, other), KvError::Damaged { .. }));
+    let busy = "IO error: While open a file for random read: p/000007.blob: Too many open files";
+    assert!(matches!(crate::error::classify_read(path, ErrorKind::IOError, busy), KvError::Failed { .. }));
     let damage = "Corruption: No space left on device";
     assert!(matches!(crate::error::classify(path, ErrorKind::Corruption, damage), KvError::Damaged { .. }));
 }

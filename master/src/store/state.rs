@@ -214,8 +214,13 @@ pub(crate) fn open_kv(world: &World, path: &Path) -> Result<Arc<dyn Kv>, GroupEr
 /// since others may be reading the files.
 pub(crate) fn open_checkpoint(world: &World, path: &Path) -> Result<Arc<dyn Kv>, GroupError> {
     let small = 1 << 20;
-    let options =
-        KvOptions { cache_bytes: small, write_buffer_bytes: small, upkeep: false, recovery: Recovery::Prefix };
+    let options = KvOptions {
+        cache_bytes: small,
+        write_buffer_bytes: small,
+        upkeep: false,
+        recovery: Recovery::Prefix,
+        ..KvOptions::default()
+    };
     Ok(world.kv.open(path, &spaces(), options)?)
 }
 

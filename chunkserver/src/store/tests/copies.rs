@@ -221,8 +221,8 @@ async fn s1_a_copy_that_is_cut_off_anywhere_leaves_nothing_that_counts() {
 async fn s7_only_the_replica_that_was_named_is_dropped() {
     let rig = Rig::new(9);
     let store = rig.start().await;
-    let bytes = data(CHUNK, 3000);
-    let (length, crc) = (3000, Crc32::of(&bytes));
+    let bytes = data(CHUNK, 30_000);
+    let (length, crc) = (30_000, Crc32::of(&bytes));
     let drop = async |length: u64, crc: Crc32| store.drop_surplus(followed(&store), CHUNK, length, crc).await;
     let writer = written(&store, CHUNK, &bytes).await;
     assert_eq!(code(drop(length, crc).await), Some(ErrorCode::Mismatch), "it is being written");
@@ -230,7 +230,7 @@ async fn s7_only_the_replica_that_was_named_is_dropped() {
     // Before its seal is committed it is named by what it has, as one that is too short for its chunk for good.
     assert_eq!(code(drop(length + 1, crc).await), Some(ErrorCode::Mismatch));
     store.commit_seal(followed(&store), CHUNK, length, crc).await.unwrap();
-    for (length, crc) in [(2999, crc), (length, Crc32(1)), (0, Crc32::EMPTY)] {
+    for (length, crc) in [(29_999, crc), (length, Crc32(1)), (0, Crc32::EMPTY)] {
         assert_eq!(code(drop(length, crc).await), Some(ErrorCode::Mismatch));
     }
     holds(&store, CHUNK, &bytes).await.unwrap();

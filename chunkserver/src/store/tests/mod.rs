@@ -12,6 +12,7 @@ mod removal;
 mod restart;
 mod scrubbing;
 mod seals;
+mod small;
 mod writing;
 
 use bytes::Bytes;
@@ -95,6 +96,7 @@ fn config<const N: usize>(dirs: [&str; N]) -> StoreConfig {
         dirs: dirs.into_iter().map(|path| DirConfig { path: path.into(), capacity: None }).collect(),
         key: ClusterKey::new([7; 32]),
         durability: Durability::Sealed,
+        index_bytes: INDEX_BYTES,
     }
 }
 

@@ -115,7 +115,8 @@ impl Life {
 
     async fn append(&mut self) {
         let Some(chunk) = self.pick_writer() else { return };
-        let length = 1 + self.below(90_000);
+        let most = if self.below(3) == 0 { 5000 } else { 90_000 };
+        let length = 1 + self.below(most);
         let last = self.below(4) == 0;
         let promise = self.ledger.get_mut(&chunk).unwrap();
         let all = data(chunk, promise.written + length);
@@ -143,7 +144,8 @@ impl Life {
     async fn copy(&mut self, store: &Store) {
         let chunk = ChunkId((1 << 40) + self.random.below(8));
         let delete = self.below(4) == 0;
-        let length = 1 + self.below(2 * BLOCK);
+        let most = if self.below(3) == 0 { 5000 } else { 2 * BLOCK };
+        let length = 1 + self.below(most);
         let copy = self.copies.entry(chunk).or_default();
         if delete {
             copy.deleting = true;

@@ -106,3 +106,56 @@ async fn s9_tombstones_are_bounded_by_refusing() {
     store.delete(followed(&store), CHUNK).await.unwrap();
     assert_eq!(state(&store, CHUNK), None);
 }
+
+#[tokio::test]
+async fn s6_many_deleted_at_once_are_gone_for_good_and_the_rest_is_as_it_was() {
+    let rig = Rig::with_dirs(20, ["/a", "/b"]);
+    let store = rig.start().await;
+    let ids: Vec<_> = (1..=40).map(ChunkId).collect();
+    for chunk in &ids {
+        let bytes = data(*chunk, if chunk.0 % 2 == 0 { 3000 } else { 70_000 });
+        let writer = store.create(*chunk, LIMIT).await.unwrap();
+        append_last(&writer, &bytes).await.unwrap();
+    }
+    let writer = written(&store, CHUNK, b"still open").await;
+    let kept = ids[39];
+    // Once named twice, and one that is not here.
+    let mut named = ids[..39].to_vec();
+    named.extend([ids[3], CHUNK, ChunkId(999)]);
+    let done = store.delete_many(followed(&store), named).await.unwrap();
+    assert_eq!(done, ids[..39].iter().copied().chain([CHUNK]).collect());
+    assert_eq!(code(append(&writer, b"more").await), Some(ErrorCode::Fenced));
+    assert_eq!(store.counts(), Counts { replicas: 1, tombstones: 40, ..Counts::default() });
+    let files =
+        rig.disk().files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "chunk")).count();
+    assert_eq!(files, 0, "the one that is kept is in the index");
+    let used: u64 = store.disks().await.unwrap().iter().map(|disk| disk.used_bytes).sum();
+    assert_eq!(used, 3000);
+    let stale = store.delete_many(leadership(0), vec![kept]).await;
+    assert_eq!(code(stale), Some(ErrorCode::StaleLeader));
+    drop(writer);
+    let store = rig.power_cycle(store).await;
+    for chunk in done {
+        assert_eq!(state(&store, chunk), None);
+        assert_eq!(code(store.create(chunk, LIMIT).await), Some(ErrorCode::Fenced));
+    }
+    holds(&store, kept, &data(kept, 3000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn s9_many_deleted_at_once_keep_to_the_room_for_tombstones() {
+    let rig = Rig::new(21);
+    let store = rig.start().await;
+    for chunk in 1..=3 {
+        sealed(&store, ChunkId(chunk), b"x").await;
+    }
+    {
+        let mut state = lock(&store.0.state);
+        let free = 1_000_000..1_000_000 + crate::store::fence::TOMBSTONES_MAX as u64 - 2;
+        state.tombstones.extend(free.map(|chunk| (ChunkId(chunk), true)));
+    }
+    let done = store.delete_many(followed(&store), (1..=3).map(ChunkId).collect()).await.unwrap();
+    assert_eq!(done, [1, 2].map(ChunkId).into());
+    assert_eq!(code(store.delete(followed(&store), ChunkId(3)).await), Some(ErrorCode::Busy));
+    assert_eq!(state(&store, ChunkId(3)), Some(ReplicaState::Sealed));
+}

@@ -169,7 +169,7 @@ async fn s1_a_chunk_that_could_not_be_written_whole_was_never_here() {
         let before = used(store.disks().await.unwrap());
         let writer = store.create(CHUNK, LIMIT).await.unwrap();
         rig.disk().fail_next(failing, std::io::ErrorKind::Other);
-        let failed = append_last(&writer, &data(CHUNK, 3000)).await;
+        let failed = append_last(&writer, &data(CHUNK, 30_000)).await;
         assert_eq!(code(failed), Some(ErrorCode::DiskFailed), "{failing:?}");
         assert_eq!(state(&store, CHUNK), None);
         assert_eq!(used(store.disks().await.unwrap()), before, "its room is free again");

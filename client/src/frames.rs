@@ -382,12 +382,19 @@ pub struct Conn {
     pub writer: ConnWriter,
     /// Where the server gives out files, if it said so when the connection was made.
     pub local_socket: Option<PathBuf>,
+    /// Whether the server knows [`v1::WriteWhole`].
+    pub takes_whole: bool,
 }
 
 impl Conn {
     fn new(stream: BoxStream, peer: &str) -> Self {
         let (from, to) = net::split(stream);
-        Conn { reader: FrameReader::new(from, peer), writer: FrameWriter::new(to, peer), local_socket: None }
+        Conn {
+            reader: FrameReader::new(from, peer),
+            writer: FrameWriter::new(to, peer),
+            local_socket: None,
+            takes_whole: false,
+        }
     }
 }
 
@@ -420,6 +427,7 @@ pub async fn connect(
         if same_machine && !reply.local_socket.is_empty() {
             conn.local_socket = Some(reply.local_socket.into());
         }
+        conn.takes_whole = reply.takes_whole;
         let refused = |source| ConnError::Refused { peer: address.into(), source };
         let there = convert::server(&reply.server, "server").map_err(refused)?;
         let of = convert::cluster(&reply.cluster, "cluster").map_err(refused)?;
@@ -462,6 +470,7 @@ pub async fn accept(
         cluster: hello.cluster,
         server: server.to_bytes().into(),
         local_socket,
+        takes_whole: true,
     };
     conn.writer.send(reply).await?;
     Ok(conn)

@@ -6,7 +6,9 @@
 
 mod engine;
 mod opening;
+mod permit;
 mod pipeline;
+mod whole;
 mod window;
 
 use std::{

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A connection begins with `Hello` from the caller and `HelloReply` from the server. Then the caller has one
-//! conversation after another: a read, or a write from `OpenWrite` to `SealReply`. `Failure` ends a conversation
+//! conversation after another: a read, or a write from `OpenWrite` or `WriteWhole` to `SealReply`. `Failure` ends a conversation
 //! and, where bytes may still be under way (writes), the connection.
 //!
 //! This module only encodes and decodes; who reads and writes sockets is the caller's affair.
@@ -203,6 +203,8 @@ frames! {
     LocalFile(v1::LocalFile) = 18,
     /// What was read of one.
     ReadLocally(v1::ReadLocally) = 19,
+    /// Writes a small chunk and ends it.
+    WriteWhole(v1::WriteWhole) = 20,
 }
 
 /// Most bytes of a frame without payload.
@@ -222,7 +224,7 @@ pub fn decode_message(bytes: &[u8]) -> Result<Frame, FrameError> {
 }
 
 fn has_payload(kind: u8) -> bool {
-    matches!(kind, 5 | 12)
+    matches!(kind, 5 | 12 | 20)
 }
 
 /// Encodes header and meta of `frame` onto the end of `to`; the caller sends `payload_bytes` bytes behind it.
@@ -279,6 +281,19 @@ mod tests {
         let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(text, "5152594601051400e803000045bd36750880800c120c0100000002000000ffffffff1805");
         assert_eq!(decode(&bytes), Ok((frame, 1000)));
+    }
+
+    #[test]
+    fn golden_whole_write_and_the_hello_that_allows_it() {
+        let grant = Some(v1::Signed { body: vec![7].into(), mac: vec![9].into() });
+        let whole = v1::WriteWhole { grant, position: 1, request_id: "r".into(), crc: 0x0102_0304 };
+        let mut bytes = BytesMut::new();
+        encode(&Frame::from(whole.clone()), 5, &mut bytes).unwrap();
+        let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(text, "5152594601141200050000008bf011fa0a060a010712010910011a01722504030201");
+        assert_eq!(decode(&bytes), Ok((Frame::from(whole), 5)));
+        let hello = v1::HelloReply { takes_whole: true, ..Default::default() };
+        assert_eq!(hello.encode_to_vec(), [0x28, 1]);
     }
 
     #[test]

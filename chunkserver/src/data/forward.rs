@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quarry_client::frames::{self, Conn, ConnError, ConnReader, ConnWriter};
 use quarry_env::{
     World,
     clock::{Elapsed, timeout},
 };
 use quarry_proto::{WireError, frame::Frame, v1};
-use quarry_types::{ErrorCode, ServerId, limits::CONNECT_DEADLINE};
+use quarry_types::{Crc32, ErrorCode, ServerId, limits::CONNECT_DEADLINE};
 
 use super::{
     grant::Permitted,
@@ -30,6 +31,13 @@ struct Peer {
 }
 
 impl Peer {
+    /// The next member; `None` on the last.
+    fn behind(context: &Context, permitted: &Permitted) -> Option<Self> {
+        let (server, address) = permitted.next.clone()?;
+        let deadline = MEMBER_DEADLINE + MEMBER_DEADLINE_STEP * permitted.behind.saturating_sub(1);
+        Some(Peer { world: context.world.clone(), server, address, deadline })
+    }
+
     fn broken(&self, why: &str) -> WireError {
         let message = format!("chunkserver {} at {}, next in the pipeline: {why}", self.server, self.address);
         WireError::new(ErrorCode::PipelineBroken, message).of_server(self.server)
@@ -54,6 +62,7 @@ pub(super) struct NextWriter {
 pub(super) struct NextReader {
     peer: Peer,
     reader: ConnReader,
+    takes_whole: bool,
 }
 
 /// Opens the write on the next member and, by it, on all behind. `None` on the last member.
@@ -64,37 +73,111 @@ pub(super) async fn open(
     context: &Context,
     permitted: &Permitted,
 ) -> Result<Option<(NextWriter, NextReader)>, WireError> {
-    let Some((server, address)) = permitted.next.clone() else {
+    let Some(peer) = Peer::behind(context, permitted) else {
         return Ok(None);
     };
-    let world = &context.world;
-    let deadline = MEMBER_DEADLINE + MEMBER_DEADLINE_STEP * permitted.behind.saturating_sub(1);
-    let peer = Peer { world: world.clone(), server, address, deadline };
-    let idle = context.members.take(world.clock.now(), server, &peer.address);
-    let conn = match idle {
-        None => None,
-        Some(mut conn) => match ask_to_open(&peer, permitted, &mut conn).await {
-            Ok(()) => Some(conn),
-            // It was closed while it was idle, most likely. If not, the member refuses the chunk that it has begun.
-            Err(NotOpen::Conn(ConnError::Io { .. })) => None,
-            Err(error) => return Err(error.of(&peer)),
-        },
-    };
-    let conn = match conn {
-        Some(conn) => conn,
-        None => {
-            let conn = frames::connect(world, &peer.address, permitted.cluster, server, CONNECT_DEADLINE).await;
-            // Who refuses the handshake is not the member that the grant means: the place in the pipeline is what broke.
-            let mut conn = conn.map_err(|e| peer.broken(&e.to_string()))?;
-            ask_to_open(&peer, permitted, &mut conn).await.map_err(|e| e.of(&peer))?;
-            conn
-        }
-    };
-    let Conn { reader, writer, .. } = conn;
-    Ok(Some((NextWriter { peer: peer.clone(), writer }, NextReader { peer, reader })))
+    let (conn, _) = converse(context, &peer, permitted, Ask::Open).await?;
+    let Conn { reader, writer, takes_whole, .. } = conn;
+    Ok(Some((NextWriter { peer: peer.clone(), writer }, NextReader { peer, reader, takes_whole })))
 }
 
-/// Why the next member did not open the chunk.
+/// Writes a whole chunk on the next member and, by it, on all behind: their receipts. None on the last member.
+///
+/// # Errors
+/// As of [`open`].
+pub(super) async fn whole(
+    context: &Context,
+    permitted: &Permitted,
+    data: &Bytes,
+    crc: Crc32,
+) -> Result<Vec<v1::Signed>, WireError> {
+    let Some(peer) = Peer::behind(context, permitted) else {
+        return Ok(Vec::new());
+    };
+    let (conn, receipts) = converse(context, &peer, permitted, Ask::Whole(data, crc)).await?;
+    context.members.put(context.world.clock.now(), peer.server, peer.address, conn);
+    Ok(receipts)
+}
+
+/// What the next member is asked for.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    /// To open the chunk.
+    Open,
+    /// To write all of it.
+    Whole(&'a Bytes, Crc32),
+}
+
+impl Ask<'_> {
+    /// The receipts of a chunk that was written.
+    async fn of(self, peer: &Peer, permitted: &Permitted, conn: &mut Conn) -> Result<Vec<v1::Signed>, NotOpen> {
+        let (data, crc) = match self {
+            Ask::Open => return ask_to_open(peer, permitted, conn).await.map(|()| Vec::new()),
+            Ask::Whole(data, crc) => (data, crc),
+        };
+        match timeout(&*peer.world.clock, peer.deadline, ask_to_write(permitted, conn, data, crc)).await {
+            Ok(written) => written.map_err(NotOpen::Conn),
+            Err(late) => Err(NotOpen::Late(late)),
+        }
+    }
+}
+
+/// Asks the next member, over a connection that is idle or a new one.
+async fn converse(
+    context: &Context,
+    peer: &Peer,
+    permitted: &Permitted,
+    ask: Ask<'_>,
+) -> Result<(Conn, Vec<v1::Signed>), WireError> {
+    if let Some(mut conn) = context.members.take(peer.world.clock.now(), peer.server, &peer.address) {
+        match ask.of(peer, permitted, &mut conn).await {
+            Ok(said) => return Ok((conn, said)),
+            // It was closed while it was idle, most likely. If not, the member refuses the chunk that it has begun.
+            Err(NotOpen::Conn(ConnError::Io { .. })) => {}
+            Err(error) => return Err(error.of(peer)),
+        }
+    }
+    let conn = frames::connect(&peer.world, &peer.address, permitted.cluster, peer.server, CONNECT_DEADLINE).await;
+    // Who refuses the handshake is not the member that the grant means: the place in the pipeline is what broke.
+    let mut conn = conn.map_err(|e| peer.broken(&e.to_string()))?;
+    let said = ask.of(peer, permitted, &mut conn).await.map_err(|e| e.of(peer))?;
+    Ok((conn, said))
+}
+
+async fn ask_to_write(
+    permitted: &Permitted,
+    conn: &mut Conn,
+    data: &Bytes,
+    crc: Crc32,
+) -> Result<Vec<v1::Signed>, ConnError> {
+    let (grant, position) = (Some(permitted.grant.clone()), permitted.position + 1);
+    let request_id = permitted.request_id.clone();
+    // One block at most.
+    let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    if conn.takes_whole {
+        conn.writer.begin(v1::WriteWhole { grant, position, request_id, crc: crc.0 }, bytes).await?;
+        conn.writer.payload(data).await?;
+        conn.writer.flush().await?;
+    } else {
+        // One of an older release: the same in three frames.
+        conn.writer.send(v1::OpenWrite { grant, position, request_id }).await?;
+        match conn.reader.expect().await? {
+            (Frame::OpenWriteReply(_), _) => {}
+            (other, _) => return Err(conn.reader.unexpected(&other, "OpenWriteReply")),
+        }
+        conn.writer.begin(v1::Packet { offset: 0, piece_crcs: vec![crc.0], acked: 0 }, bytes).await?;
+        conn.writer.payload_and_send(data, v1::Seal { length: u64::from(bytes), crc: crc.0 }).await?;
+    }
+    loop {
+        match conn.reader.expect().await? {
+            (Frame::SealReply(reply), _) => return Ok(reply.receipts),
+            (Frame::Ack(_), _) => {}
+            (other, _) => return Err(conn.reader.unexpected(&other, "SealReply")),
+        }
+    }
+}
+
+/// Why the next member did not do what it was asked for.
 enum NotOpen {
     Conn(ConnError),
     Late(Elapsed),
@@ -104,7 +187,7 @@ impl NotOpen {
     fn of(self, peer: &Peer) -> WireError {
         match self {
             NotOpen::Conn(error) => peer.error(error),
-            NotOpen::Late(late) => peer.broken(&format!("opening the chunk: {late}")),
+            NotOpen::Late(late) => peer.broken(&format!("beginning the chunk: {late}")),
         }
     }
 }
@@ -130,8 +213,8 @@ async fn ask_to_open(peer: &Peer, permitted: &Permitted, conn: &mut Conn) -> Res
 
 /// Keeps the connection for the next chunk that goes to the same member. For a conversation that has ended, with the seal.
 pub(super) fn keep(context: &Context, writer: NextWriter, reader: NextReader) {
-    let (NextWriter { peer, writer }, NextReader { reader, .. }) = (writer, reader);
-    let conn = Conn { reader, writer, local_socket: None };
+    let (NextWriter { peer, writer }, NextReader { reader, takes_whole, .. }) = (writer, reader);
+    let conn = Conn { reader, writer, local_socket: None, takes_whole };
     context.members.put(context.world.clock.now(), peer.server, peer.address, conn);
 }
 
@@ -177,7 +260,7 @@ async fn timed(peer: &Peer, sending: impl Future<Output = Result<(), ConnError>>
 /// Takes what the next member says into the progress, until it has sealed, which gives the connection back, or the write has
 /// failed.
 pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) -> Option<NextReader> {
-    let NextReader { peer, mut reader } = next?;
+    let NextReader { peer, mut reader, takes_whole } = next?;
     loop {
         let heard = state.unless_failed(async {
             let frame = reader.expect();
@@ -213,7 +296,7 @@ pub(super) async fn listen(state: &WriteState, next: Option<NextReader>) -> Opti
             return None;
         }
         if sealed {
-            return Some(NextReader { peer, reader });
+            return Some(NextReader { peer, reader, takes_whole });
         }
     }
 }

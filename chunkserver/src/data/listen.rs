@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     limits::{CONNECTIONS_MAX, HANDSHAKE_DEADLINE, IDLE_DEADLINE, LINGER, PROBE_DEADLINE, STALL_DEADLINE},
-    read, write,
+    read, whole, write,
 };
 use crate::server::Context;
 
@@ -86,7 +86,7 @@ async fn connection(context: &Context, stream: BoxStream) {
             next = timeout(&*context.world.clock, IDLE_DEADLINE, conn.reader.next()) => next,
         };
         let more = match next {
-            Ok(Ok(Some((frame, _)))) => conversation(context, &mut conn, frame).await,
+            Ok(Ok(Some((frame, bytes)))) => conversation(context, &mut conn, frame, bytes).await,
             Ok(Ok(None)) => false,
             Ok(Err(error @ ConnError::Frame { .. })) => {
                 info!("{error}");
@@ -109,11 +109,15 @@ async fn connection(context: &Context, stream: BoxStream) {
 }
 
 /// Serves one conversation; `false` when the connection is of no further use.
-async fn conversation(context: &Context, conn: &mut Conn, first: Frame) -> bool {
+async fn conversation(context: &Context, conn: &mut Conn, first: Frame, bytes: u32) -> bool {
     match first {
         Frame::OpenWrite(open) => {
             let span = info_span!("write", request_id = clean_request_id(&open.request_id));
             write::serve(context, conn, open).instrument(span).await
+        }
+        Frame::WriteWhole(whole) => {
+            let span = info_span!("write", request_id = clean_request_id(&whole.request_id));
+            whole::serve(context, conn, whole, bytes).instrument(span).await
         }
         Frame::Read(read) => {
             let span = info_span!("read", request_id = clean_request_id(&read.request_id));
@@ -124,7 +128,7 @@ async fn conversation(context: &Context, conn: &mut Conn, first: Frame) -> bool 
             Err(e) => tell(context, &mut conn.writer, &e.of_server(context.server)).await,
         },
         other => {
-            let error = conn.reader.unexpected(&other, "OpenWrite, Read or Probe");
+            let error = conn.reader.unexpected(&other, "OpenWrite, WriteWhole, Read or Probe");
             fail(context, conn, &error.into()).await;
             false
         }
@@ -140,7 +144,7 @@ async fn probe(context: &Context) -> Result<(), WireError> {
 }
 
 /// Tells an error and takes what the caller has under way, so that closing does not take the error from it.
-async fn fail(context: &Context, conn: &mut Conn, error: &WireError) {
+pub(super) async fn fail(context: &Context, conn: &mut Conn, error: &WireError) {
     if tell(context, &mut conn.writer, &error.clone().of_server(context.server)).await {
         let drain = async { while matches!(conn.reader.next().await, Ok(Some(_))) {} };
         let _cut = timeout(&*context.world.clock, LINGER, drain).await;

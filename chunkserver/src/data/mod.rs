@@ -5,6 +5,7 @@
 //! | [`listen`] | takes connections, shakes hands, starts conversations |
 //! | [`grant`] | decides whether a write may begin |
 //! | [`write`] | one write from `OpenWrite` to `SealReply`: receives, replies |
+//! | [`whole`] | a small chunk in one conversation |
 //! | [`local`] | carries out a write's steps on this server's disk, in order |
 //! | [`forward`] | the next member of the pipeline |
 //! | [`progress`] | how far a write has come here and behind, and so what may be acknowledged; pure |
@@ -23,4 +24,5 @@ mod local;
 mod progress;
 mod read;
 pub(crate) mod streams;
+mod whole;
 mod write;

@@ -369,7 +369,7 @@ fn stalled(late: &str) -> WireError {
     WireError::new(ErrorCode::DeadlineExceeded, format!("a packet stopped half-way: {late}"))
 }
 
-fn corrupt(chunk: ChunkId, at: u64, server: ServerId) -> WireError {
+pub(super) fn corrupt(chunk: ChunkId, at: u64, server: ServerId) -> WireError {
     let message =
         format!("bytes for chunk {chunk} at offset {at} arrived at chunkserver {server} with a wrong checksum");
     WireError::new(ErrorCode::Corrupt, message).of_server(server)

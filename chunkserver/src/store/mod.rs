@@ -58,6 +58,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 pub use config::{
     Counts, DirConfig, DiskStatus, INDEX_BYTES, INDEX_BYTES_MAX, Identity, OPEN_FILES_MAX, OPEN_REPLICAS_MAX,
     StoreConfig,
@@ -142,6 +143,21 @@ impl Store {
     pub async fn create(&self, chunk: ChunkId, limit_bytes: u64) -> Result<ReplicaWriter, StoreError> {
         let replica = work(&self.0, move |shared| shared.create(chunk, limit_bytes)).await?;
         Ok(ReplicaWriter::new(&self.0, replica))
+    }
+
+    /// Writes a replica of one block at most, with its end: [`Store::create`] and [`ReplicaWriter::append_last`] in one, which
+    /// costs less.
+    ///
+    /// # Errors
+    /// As of both. After an error the chunk must be fenced.
+    pub async fn write_whole(
+        &self,
+        chunk: ChunkId,
+        limit_bytes: u64,
+        data: Bytes,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        work(&self.0, move |shared| shared.write_whole(chunk, limit_bytes, &data, crc)).await
     }
 
     /// Refuses further writes for good, makes durable what is there, and says what it is. Of a chunk that was never

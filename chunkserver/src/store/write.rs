@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quarry_chunkserver_core::{Durability, record::Mark};
-use quarry_types::{ChunkSums, Crc32, ErrorCode, Receipt, planted};
+use quarry_types::{ChunkId, ChunkSums, Crc32, ErrorCode, Receipt, planted};
 
 use super::{
     StoreError,
@@ -56,6 +56,19 @@ impl Shared {
             self.write_next(replica, &mut inner, sums, data)?;
         }
         self.end(replica, &mut inner, end)
+    }
+
+    /// A chunk that comes whole with its end, in one: [`Shared::create`] and [`Shared::append_last`].
+    pub(super) fn write_whole(
+        &self,
+        chunk: ChunkId,
+        limit: u64,
+        data: &Bytes,
+        crc: Crc32,
+    ) -> Result<Receipt, StoreError> {
+        let length = data.len() as u64;
+        let replica = self.create(chunk, limit)?;
+        self.append_last(&replica, 0, &[(crc, length)], data, (length, crc))
     }
 
     /// Writes the bytes up to which `sums` go behind those that are there.

@@ -2,6 +2,7 @@
 //! where it stands and goes on in a new one.
 
 mod resume;
+mod whole;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Counters, Finished,
     opening::{self, Ahead, Wanted},
-    pipeline::{Ended, Permit, Pipeline, Sums},
+    permit::Permit,
+    pipeline::{Ended, Pipeline, Sums},
     window::Window,
 };
 use crate::{
@@ -220,15 +222,19 @@ impl Engine {
         };
         let to = from + bytes.len() as u64;
         drop(bytes);
-        self.counters.bytes_sent.fetch_add(to - from, Ordering::Relaxed);
-        let again = to.min(self.highest_sent).saturating_sub(from);
-        self.counters.resent.fetch_add(again, Ordering::Relaxed);
-        self.highest_sent = self.highest_sent.max(to);
+        self.count_sent(from, to);
         self.settle();
         match sent {
             Ok(()) => Ok(()),
             Err(broken) => self.seal_broken(broken).await,
         }
+    }
+
+    fn count_sent(&mut self, from: u64, to: u64) {
+        self.counters.bytes_sent.fetch_add(to - from, Ordering::Relaxed);
+        let again = to.min(self.highest_sent).saturating_sub(from);
+        self.counters.resent.fetch_add(again, Ordering::Relaxed);
+        self.highest_sent = self.highest_sent.max(to);
     }
 
     /// What comes behind the packet just taken from the window, as far as is known.
@@ -257,7 +263,11 @@ impl Engine {
             Some(ahead) => ahead.opened().await?,
             None => {
                 let wanted = self.wanted(offset);
-                opening::open(&self.shared, wanted).await?
+                let permit = opening::grant(&self.shared, wanted).await?;
+                match self.write_if_whole(permit).await? {
+                    Some(permit) => Pipeline::open(&self.shared, permit).await,
+                    None => return Ok(()),
+                }
             }
         };
         self.counters.chunks.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,10 @@ use quarry_proto::v1;
 use quarry_types::ErrorCode;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::pipeline::{Broken, Permit, Pipeline};
+use super::{
+    permit::Permit,
+    pipeline::{Broken, Pipeline},
+};
 use crate::{ClientError, client::Shared, session::namespace};
 
 /// A chunk that is wanted, in the words of [`v1::AddChunkRequest`].
@@ -27,6 +30,12 @@ pub(super) type Opened = Result<Result<Pipeline, (Permit, Broken)>, ClientError>
 
 /// Asks the master for a chunk and opens it on its members.
 pub(super) async fn open(shared: &Arc<Shared>, wanted: Wanted) -> Opened {
+    let permit = grant(shared, wanted).await?;
+    Ok(Pipeline::open(shared, permit).await)
+}
+
+/// Asks the master for a chunk.
+pub(super) async fn grant(shared: &Shared, wanted: Wanted) -> Result<Permit, ClientError> {
     let Wanted { doing, inode, lease, offset, limit_bytes, seals, avoid } = wanted;
     let make = |op| v1::AddChunkRequest {
         op: Some(op),
@@ -41,8 +50,7 @@ pub(super) async fn open(shared: &Arc<Shared>, wanted: Wanted) -> Opened {
         .sessions
         .mutate(&doing, make, |channel, request| Box::pin(async move { namespace(channel).add_chunk(request).await }))
         .await?;
-    let permit = Permit::from_reply(offset, reply).map_err(|e| ClientError::from_wire(&doing, e))?;
-    Ok(Pipeline::open(shared, permit).await)
+    Permit::from_reply(offset, reply).map_err(|e| ClientError::from_wire(&doing, e))
 }
 
 /// A chunk that is being opened while the one before it is on its way to its end, so that the members never wait for the master.

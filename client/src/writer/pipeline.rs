@@ -3,13 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use prost::Message;
 use quarry_env::clock::timeout;
-use quarry_proto::{WireError, convert, frame::Frame, v1};
-use quarry_types::{ClusterId, Crc32, ErrorCode, ServerId, sums};
+use quarry_proto::{WireError, frame::Frame, v1};
+use quarry_types::{Crc32, ErrorCode, ServerId, sums};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::permit::Permit;
 use crate::{
     client::Shared,
     frames::{Conn, ConnError, ConnReader, ConnWriter},
@@ -50,44 +50,13 @@ pub(super) struct Ended {
     pub(super) receipts: Vec<v1::Signed>,
 }
 
-/// What the master granted.
-pub(super) struct Permit {
-    pub(super) chunk: u64,
-    /// File offset of the chunk.
-    pub(super) offset: u64,
-    pub(super) limit: u64,
-    pub(super) grant: v1::Signed,
-    pub(super) cluster: ClusterId,
-    /// In pipeline order, never empty.
-    pub(super) members: Vec<(ServerId, String)>,
-}
-
-impl Permit {
-    /// Reads what the master answered.
-    pub(super) fn from_reply(offset: u64, reply: v1::AddChunkReply) -> Result<Self, WireError> {
-        let grant = convert::required(reply.grant, "grant")?;
-        // The signature is for the chunkservers; the limit in it is for us as well.
-        let body = v1::Grant::decode(&*grant.body)
-            .map_err(|e| WireError::new(ErrorCode::InvalidArgument, format!("the grant does not decode: {e}")))?;
-        let members = if reply.members.is_empty() { body.members } else { reply.members };
-        let members = members
-            .into_iter()
-            .map(|m| Ok((convert::server(&m.server, "member")?, m.address)))
-            .collect::<Result<Vec<_>, WireError>>()?;
-        if members.is_empty() || body.limit_bytes == 0 {
-            return Err(WireError::new(ErrorCode::Internal, "the master granted a chunk without members or room"));
-        }
-        let cluster = convert::cluster(&body.cluster, "cluster")?;
-        Ok(Permit { chunk: reply.chunk, offset, limit: body.limit_bytes, grant, cluster, members })
-    }
-}
-
 /// A chunk being written.
 pub(super) struct Pipeline {
     shared: Arc<Shared>,
     pub(super) permit: Permit,
     stall: Duration,
     slot: Slot,
+    takes_whole: bool,
     writer: ConnWriter,
     reader: AbortOnDropHandle<ConnReader>,
     events: mpsc::Receiver<Event>,
@@ -110,7 +79,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    fn push(&mut self, crc: Crc32, bytes: u64) {
+    pub(super) fn push(&mut self, crc: Crc32, bytes: u64) {
         self.crc = self.crc.combine(crc, bytes);
         self.sent += bytes;
         self.marks.push_back((self.sent, self.crc));
@@ -149,18 +118,15 @@ impl Pipeline {
 
     fn start(shared: &Arc<Shared>, permit: Permit, pooled: Pooled) -> Self {
         let (to, events) = mpsc::channel(EVENTS);
-        let Conn { reader, writer, .. } = pooled.conn;
+        let Conn { reader, writer, takes_whole, .. } = pooled.conn;
         let reader = AbortOnDropHandle::new(tokio::spawn(listen(reader, to)));
-        // Members give up on the next one after their own limits, the last one first; whoever is still silent after
-        // this is the primary itself.
-        let members = u32::try_from(permit.members.len()).unwrap_or(u32::MAX);
-        let stall = shared.config.stall;
-        let stall = (stall * 2).saturating_add((stall * 2 / 5).saturating_mul(members.saturating_sub(1)));
+        let stall = permit.stall(shared);
         Pipeline {
             shared: Arc::clone(shared),
             permit,
             stall,
             slot: pooled.slot,
+            takes_whole,
             writer,
             reader,
             events,
@@ -306,7 +272,7 @@ impl Pipeline {
             }
             self.due("does not end the chunk").await?;
         };
-        self.check(&receipts, length, crc).map_err(|error| Broken { error, culprit: None })?;
+        self.permit.check(&receipts, length, crc).map_err(|error| Broken { error, culprit: None })?;
         self.sums.ack(length);
         Ok(Ended { length, crc, receipts })
     }
@@ -314,20 +280,9 @@ impl Pipeline {
     /// Gives the connection back after the chunk was sealed.
     pub(super) async fn finish(self) {
         if let Ok(reader) = self.reader.await {
-            let conn = Conn { reader, writer: self.writer, local_socket: None };
+            let conn = Conn { reader, writer: self.writer, local_socket: None, takes_whole: self.takes_whole };
             self.shared.pool.put(Pooled { conn, slot: self.slot });
         }
-    }
-
-    /// Every member must state the same.
-    fn check(&self, receipts: &[v1::Signed], length: u64, crc: Crc32) -> Result<(), WireError> {
-        let agreeing = receipts.iter().filter_map(|signed| v1::Receipt::decode(&*signed.body).ok());
-        let agreeing = agreeing.filter(|r| (r.chunk, r.length, r.crc) == (self.permit.chunk, length, crc.0)).count();
-        if agreeing == self.permit.members.len() {
-            return Ok(());
-        }
-        let message = format!("{agreeing} of {} members sealed the chunk as it was sent", self.permit.members.len());
-        Err(WireError::new(ErrorCode::Mismatch, message))
     }
 
     async fn command(&mut self, frame: impl Into<Frame>) -> Result<(), Broken> {
@@ -374,7 +329,7 @@ impl Pipeline {
 }
 
 /// Who is to blame for `error`, which the connection to `primary` brought.
-fn blame(error: &WireError, primary: ServerId) -> Option<ServerId> {
+pub(super) fn blame(error: &WireError, primary: ServerId) -> Option<ServerId> {
     match error.code {
         // The chunk was ended by somebody else, or our knowledge is old: no server failed.
         ErrorCode::Fenced | ErrorCode::StaleLeader | ErrorCode::Unauthorized | ErrorCode::VersionMismatch => None,
@@ -383,7 +338,7 @@ fn blame(error: &WireError, primary: ServerId) -> Option<ServerId> {
 }
 
 /// A failure that the primary told keeps its code and who failed; the address is in the message either way.
-fn refusal(error: ConnError) -> WireError {
+pub(super) fn refusal(error: ConnError) -> WireError {
     match error {
         ConnError::Refused { source, .. } => source,
         other => other.into(),

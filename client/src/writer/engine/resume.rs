@@ -10,7 +10,10 @@ use crate::{
     ClientError,
     retry::Backoff,
     session::namespace,
-    writer::pipeline::{Broken, Permit, Sums},
+    writer::{
+        permit::Permit,
+        pipeline::{Broken, Sums},
+    },
 };
 
 /// A server that failed this writer gets no new chunk of it for this long.

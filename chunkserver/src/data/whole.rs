@@ -46,8 +46,9 @@ async fn carry_out(
     let data = receive(context, reader, &permitted, bytes, Crc32(crc)).await.map_err(own)?;
     let here = async {
         let written = context.store.write_whole(permitted.chunk, permitted.limit_bytes, data.clone(), Crc32(crc)).await;
+        let receipt = written.map_err(|error| own(error.into()))?;
         context.traffic.wrote_last(data.len() as u64, context.world.clock.now());
-        written.map_err(|error| own(error.into()))
+        Ok::<_, WireError>(receipt)
     };
     let behind = forward::whole(context, &permitted, &data, Crc32(crc));
     let both = async { futures::join!(here, behind) };

@@ -181,7 +181,8 @@ pub struct KvOptions {
     pub upkeep: bool,
     /// What may be missing after a crash.
     pub recovery: Recovery,
-    /// Spaces whose values are kept apart from their keys: long ones, which tidying up then need not copy.
+    /// Spaces whose values are kept apart from their keys: long ones, which tidying up never reads or moves. So a damaged one is in
+    /// nobody's way, and the room of removed ones is free once their neighbours of the same time were written anew or removed.
     pub apart: &'static [Space],
 }
 

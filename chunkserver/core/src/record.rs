@@ -266,7 +266,9 @@ impl ReplicaRecord {
             _ => return None,
         };
         let flags = rest.try_get_u8().ok()?;
-        if (flags & IN_INDEX != 0) != in_index {
+        // A replica in the index came whole and durable.
+        let whole = state != ReplicaState::Open && flags & DURABLE != 0;
+        if (flags & IN_INDEX != 0) != in_index || in_index && !whole {
             return None;
         }
         Some(ReplicaRecord {
@@ -329,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_record_whose_version_and_flags_disagree_is_refused() {
-        for (version, flags) in [(1, 15), (2, 7), (3, 7), (0, 7)] {
+        for (version, flags) in [(1, 15), (2, 7), (2, 14), (3, 7), (0, 7)] {
             let mut bytes = record().encode();
             (bytes[0], bytes[2]) = (version, flags);
             bytes.truncate(HASHED_BYTES);

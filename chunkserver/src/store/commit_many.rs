@@ -54,7 +54,8 @@ impl Shared {
         }
         let mut by_dir: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (replica, with) in found.into_values() {
-            by_dir.entry(replica.dir.path.clone()).or_default().push((replica, with));
+            // Not by its path: one that was replaced has the same, and what was lost with it is not in the new one.
+            by_dir.entry(Arc::as_ptr(&replica.dir)).or_default().push((replica, with));
         }
         by_dir.into_values().collect()
     }

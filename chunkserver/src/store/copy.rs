@@ -319,15 +319,16 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let (disk, path, shelf) = (&*self.world.disk, copy.dir.file(copy.chunk), copy.dir.shelf(copy.chunk));
         let old = old.filter(|(old, _)| old.dir.works());
-        if let Some((old, was)) = old.filter(|(old, _)| record.length > 0 && old.is_quarantined()) {
-            self.keep(old, was.in_index)?;
+        let bad = old.filter(|(old, _)| record.length > 0 && old.is_quarantined());
+        let wreck =
+            bad.filter(|(_, was)| was.in_index).and_then(|(old, _)| self.open_body(old, true).ok()?.whole().ok());
+        if let Some((old, _)) = bad.filter(|(_, was)| !was.in_index) {
+            self.keep(old)?;
         }
-        let mut changes = Changes::default().replica(copy.chunk, record);
-        if old.is_some_and(|(_, was)| was.in_index) {
-            changes = changes.no_bytes(copy.chunk);
-        }
+        let changes = Changes::default().replica(copy.chunk, record);
         if let Some(row) = row {
             self.write_index(&copy.dir, changes.bytes(copy.chunk, row), sync_points::COPY_RECORD)?;
+            self.keep_row(old, wreck);
             // Should the name come back after a power loss, nothing claims it and the next start removes it.
             return match disk.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -341,7 +342,19 @@ impl Shared {
             disk.rename(&copy.path, &path).map_err(|e| StoreError::io(&path, "rename the copy to", &e))?;
             disk.sync_dir(&shelf, sync_points::COPY_DIR).map_err(|e| StoreError::io(&shelf, "sync", &e))?;
         }
-        self.write_index(&copy.dir, changes, sync_points::COPY_RECORD)
+        // There may be the row of an older replica, also of one that was not used.
+        self.write_index(&copy.dir, changes.no_bytes(copy.chunk), sync_points::COPY_RECORD)?;
+        self.keep_row(old, wreck);
+        Ok(())
+    }
+
+    /// Keeps what was read of a replaced row.
+    fn keep_row(&self, old: Option<(&Replica, ReplicaRecord)>, wreck: Option<Vec<u8>>) {
+        if let (Some((old, _)), Some(wreck)) = (old, wreck)
+            && let Err(error) = self.keep_bytes(old, &wreck)
+        {
+            tracing::warn!(chunk = %old.chunk, %error, "what was in quarantine is not kept");
+        }
     }
 
     /// Ends a copy that has not become the replica: its room is free again at once. True for the one that ends it.

@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use quarry_chunkserver_core::disk_health::file_is_lost;
 use quarry_env::{Instant, OpenMode};
 
 use super::{
@@ -42,31 +41,44 @@ fn directory(dir: &Dir) -> PathBuf {
 }
 
 impl Shared {
-    /// Moves the file of a replica in quarantine aside, or writes one of its row; fine when there is none.
-    pub(super) fn keep(&self, replica: &Replica, in_index: bool) -> Result<(), StoreError> {
+    /// Moves the file of a replica in quarantine aside; fine when there is none.
+    pub(super) fn keep(&self, replica: &Replica) -> Result<(), StoreError> {
+        let (disk, from) = (&*self.world.disk, replica.dir.file(replica.chunk));
+        let bytes = length(disk, &from).map_err(|e| StoreError::io(&from, "move to quarantine/", &e))?;
+        match bytes {
+            Some(bytes) => self.keep_as(replica, bytes, |to| disk.rename(&from, to)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same with the row of one in the index, as the file that it stood for.
+    pub(super) fn keep_bytes(&self, replica: &Replica, file: &[u8]) -> Result<(), StoreError> {
+        let disk = &*self.world.disk;
+        self.keep_as(replica, file.len() as u64, |to| {
+            let written = disk.open(to, OpenMode::CreateNew).and_then(|kept| kept.write_all_at(file, 0));
+            if written.is_err() {
+                // A part of it would be in the way of the next one.
+                drop(disk.remove_file(to));
+            }
+            written
+        })
+    }
+
+    fn keep_as(
+        &self,
+        replica: &Replica,
+        bytes: u64,
+        put: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
         let (disk, dir) = (&*self.world.disk, &replica.dir);
-        let from = dir.file(replica.chunk);
-        let failed = |e: io::Error| StoreError::io(&from, "move to quarantine/", &e);
-        let row = match in_index.then(|| self.open_body(replica, true)?.whole()) {
-            Some(Err(error)) if file_is_lost(&error) => return Ok(()),
-            other => other.transpose().map_err(failed)?,
-        };
-        let bytes = match &row {
-            Some(row) => Some(row.len() as u64),
-            None => length(disk, &from).map_err(failed)?,
-        };
-        let Some(bytes) = bytes else { return Ok(()) };
         let place = directory(dir);
+        let failed = |e: io::Error| StoreError::io(&place, "keep a file in", &e);
         disk.create_dir_all(&place).map_err(failed)?;
         let mut kept = lock(&self.kept);
         let name = |n: u64| place.join(format!("{:016x}.{n}", replica.chunk.0));
         // There are at most as many names as files are kept.
         let Some(to) = (1..).map(name).find(|path| !kept.contains_key(path)) else { return Ok(()) };
-        match row {
-            Some(row) => disk.open(&to, OpenMode::CreateNew).and_then(|file| file.write_all_at(&row, 0)),
-            None => disk.rename(&from, &to),
-        }
-        .map_err(failed)?;
+        put(&to).map_err(failed)?;
         tracing::info!(chunk = %replica.chunk, file = %to.display(), "the file in quarantine is kept beside the new copy");
         dir.count(bytes);
         kept.insert(to, Kept { dir: Arc::clone(dir), since: self.world.clock.now(), bytes });

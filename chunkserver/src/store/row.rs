@@ -15,7 +15,7 @@ use std::{io, sync::Arc};
 
 use quarry_chunkserver_core::layout::{DATA_OFFSET, HEADER_DATA_BYTES, Header, PAGE_OFFSET, encode_slots};
 use quarry_env::{DiskFile, KvError, OpenMode, SyncPoint};
-use quarry_types::{ChunkSums, Receipt, limits::BLOCK_BYTES, planted};
+use quarry_types::{ChunkSums, Crc32, Receipt, limits::BLOCK_BYTES, planted};
 
 use super::{
     StoreError,
@@ -145,7 +145,8 @@ impl Shared {
 
     /// An error that says that the row is lost condemns the replica, as with a file, and nothing else in the index.
     fn read_row(&self, replica: &Replica) -> io::Result<Vec<u8>> {
-        let lost = |why: String| io::Error::new(io::ErrorKind::UnexpectedEof, why);
+        // As of a file that is not there: of a directory that is gone as a whole it says nothing.
+        let lost = |why: String| io::Error::new(io::ErrorKind::NotFound, why);
         let index = replica.dir.index().map_err(io::Error::other)?;
         match index.bytes(replica.chunk) {
             Ok(Some(row)) if row.len() >= BYTES_AT => Ok(row),
@@ -154,6 +155,17 @@ impl Shared {
             Err(error @ KvError::Damaged { .. }) => Err(lost(error.to_string())),
             Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    /// Writes the row of a replica that was just verified anew. Blob files go when nothing in them is left, so that what was removed
+    /// takes room for as long as scrubbing takes to come around, and no longer.
+    pub(super) fn renew_row(&self, replica: &Replica, inner: &Inner) -> Result<(), StoreError> {
+        let Ok(row) = self.read_row(replica) else { return Ok(()) };
+        // Verified bytes only, also if the medium gives others now: that is for the next look.
+        if Crc32::of(row.get(BYTES_AT..).unwrap_or_default()) != inner.record.crc {
+            return Ok(());
+        }
+        self.write_index(&replica.dir, Changes::default().bytes(replica.chunk, row), sync_points::IN_ORDER)
     }
 
     /// The changes that cut a replica's row to what its record says, of whose last bytes it has the CRC.
@@ -173,7 +185,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use quarry_types::{ChunkId, ClusterId, Crc32, ServerId};
+    use quarry_types::{ChunkId, ClusterId, ServerId};
 
     use super::*;
 

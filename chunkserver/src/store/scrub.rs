@@ -84,6 +84,9 @@ impl Shared {
         }
         if bytes == 0 {
             self.note_verified(replica, &inner);
+            if inner.record.in_index {
+                self.renew_row(replica, &inner)?;
+            }
         } else {
             lock(&self.state).scrubbed += bytes;
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 use quarry_env::KvError;
 use rocksdb::{Error, ErrorKind};
 
-/// The system's text for EIO.
-const MEDIUM: &str = "Input/output error";
+/// The system's texts for EIO, EUCLEAN, EBADMSG and ENOENT.
+const LOST: [&str; 4] = ["Input/output error", "Structure needs cleaning", "Bad message", "No such file or directory"];
 
 /// What `error` of the store at `path` means.
 pub(crate) fn kv_error(path: &Path, error: &Error) -> KvError {
@@ -31,7 +31,8 @@ pub(crate) fn read_error(path: &Path, error: &Error) -> KvError {
 }
 
 pub(crate) fn classify_read(path: &Path, kind: ErrorKind, message: &str) -> KvError {
-    let kind = if kind == ErrorKind::IOError && message.contains(MEDIUM) { ErrorKind::Corruption } else { kind };
+    let lost = kind == ErrorKind::IOError && LOST.iter().any(|text| message.contains(text));
+    let kind = if lost { ErrorKind::Corruption } else { kind };
     classify(path, kind, message)
 }
 

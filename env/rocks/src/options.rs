@@ -19,10 +19,6 @@ const MANIFEST_BYTES: usize = 4 << 20;
 const BLOCK_BYTES: usize = 8 << 10;
 /// Values shorter than this stay with their keys: the pointer to one takes some 20 bytes, and a look at it a read.
 const BLOB_MIN_BYTES: u64 = 64;
-/// A compaction looks at this share of the blob files, the oldest: RocksDB's default.
-const BLOB_GC_AGE: f64 = 0.25;
-/// Compactions are made for these files' sake once this share of their bytes is garbage, which bounds what removed values take.
-const BLOB_GARBAGE: f64 = 0.5;
 
 /// The options of the whole store and of each of its column families.
 pub(crate) fn options(tune: KvOptions) -> Options {
@@ -49,14 +45,13 @@ pub(crate) fn options(tune: KvOptions) -> Options {
 
 /// The options of a column family whose values are kept apart, in blob files: compactions copy only their keys, and a damaged
 /// value is in the way of nobody who does not read it.
-pub(crate) fn apart(mut options: Options, tune: KvOptions) -> Options {
+pub(crate) fn apart(mut options: Options) -> Options {
     options.set_enable_blob_files(true);
     options.set_min_blob_size(BLOB_MIN_BYTES);
     options.set_blob_compression_type(DBCompressionType::None);
-    // Compactions move what is left in the oldest files, so that these go.
-    options.set_enable_blob_gc(tune.upkeep);
-    options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
-    options.set_blob_gc_force_threshold(BLOB_GARBAGE);
+    // A compaction that moved values would fail at a damaged one, and the store with it. A file goes when nothing in it is named any
+    // more: whoever keeps values writes them anew from time to time.
+    options.set_enable_blob_gc(false);
     options
 }
 

@@ -70,7 +70,7 @@ impl Store {
         names.dedup();
         let families = names.into_iter().map(|name| {
             let apart = tune.apart.iter().any(|space| space.0 == name);
-            let options = if apart { options::apart(options.clone(), tune) } else { options.clone() };
+            let options = if apart { options::apart(options.clone()) } else { options.clone() };
             ColumnFamilyDescriptor::new(name, options)
         });
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| kv_error(path, &e))?;

@@ -276,11 +276,30 @@ fn s3_a_damaged_value_that_is_kept_apart_is_told_and_in_nobodys_way() {
     let damaged = kv.get(A, b"042").err().unwrap();
     assert!(matches!(damaged, KvError::Damaged { .. }), "{damaged}");
     assert_eq!(kv.get(A, b"041").unwrap(), Some(value(41)));
+    // All others are written anew, until nothing of the first file is left but the damaged one; compactions never move that.
+    let blobs = || {
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|e| e == "blob")).count()
+    };
+    let anew = |round: u32| {
+        for n in (0..100).filter(|n| *n != 42) {
+            put(&*kv, A, &format!("{n:03}"), &value(n + round), SYNC);
+        }
+        kv.flush(SyncPoint("test")).unwrap();
+    };
+    let mut round = 0;
+    let compacted = |round: u32, files: usize| round > 8 && files < 8;
+    while !compacted(round, blobs()) {
+        round += 1;
+        assert!(round < 200, "what was written anew keeps its old files: {} of {round}", blobs());
+        anew(round);
+    }
+    assert!(matches!(kv.get(A, b"042"), Err(KvError::Damaged { .. })));
     put(&*kv, A, "042", b"anew", SYNC);
-    kv.flush(SyncPoint("test")).unwrap();
     drop(kv);
     let kv = open();
     assert_eq!(kv.get(A, b"042").unwrap(), Some(b"anew".to_vec()));
+    assert_eq!(kv.get(A, b"041").unwrap(), Some(value(41 + round)));
     assert_eq!(keys(&*kv, A).len(), 100);
 }
 

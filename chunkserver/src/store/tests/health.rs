@@ -105,6 +105,38 @@ async fn s5_a_directory_is_replaced_by_an_empty_one_and_what_it_refused_stays_re
     assert_eq!(store.fence(ChunkId(301)).await.unwrap().length, 0);
 }
 
+/// Chunks of a directory that was replaced stay known as lost, and the new one has the same path.
+#[tokio::test]
+async fn s1_what_was_lost_with_a_replaced_directory_is_not_committed_or_deleted_in_the_new_one() {
+    let rig = two();
+    let store = rig.start().await;
+    let fenced = async |ids: std::ops::Range<u64>| {
+        let mut seals = Vec::new();
+        for chunk in ids.map(ChunkId) {
+            let bytes = data(chunk, 9000);
+            written(&store, chunk, &bytes).await.seal(9000, Crc32::of(&bytes)).await.unwrap();
+            seals.push((chunk, 9000, Crc32::of(&bytes)));
+        }
+        let in_a = |seal: &(ChunkId, u64, Crc32)| rig.file(seal.0).starts_with("/a");
+        seals.into_iter().filter(in_a).collect::<Vec<_>>()
+    };
+    let lost = fenced(100..106).await;
+    unmount(&rig, "/a");
+    store.look_after_disks().await;
+    rig.disk().mount().create_dir_all(Path::new("/a")).unwrap();
+    store.look_after_disks().await;
+    assert_eq!(failed(&store).await, [None, None]);
+    let new = fenced(1..7).await;
+    assert!(!lost.is_empty() && !new.is_empty());
+    let all = new.iter().chain(&lost).copied().collect();
+    let receipts = store.commit_records(followed(&store), all).await.unwrap();
+    let chunks = |seals: &[(ChunkId, u64, Crc32)]| seals.iter().map(|seal| seal.0).collect::<Vec<_>>();
+    assert_eq!(receipts.into_keys().collect::<Vec<_>>(), chunks(&new));
+    let all = new.iter().chain(&lost).map(|seal| seal.0).collect();
+    let deleted = store.delete_many(followed(&store), all).await.unwrap();
+    assert_eq!(deleted.into_iter().collect::<Vec<_>>(), chunks(&new));
+}
+
 #[tokio::test]
 async fn s5_fences_of_a_failed_directory_survive_a_restart_without_it() {
     let rig = two();

@@ -220,8 +220,11 @@ async fn scrubbing_reads_small_chunks_too() {
     let bytes = small(CHUNK, 3000);
     sealed_whole(&store, CHUNK, &bytes).await;
     assert_eq!(store.next_to_check(), Some(CHUNK));
+    let before = rig.disk().syncs();
     let mut check = store.check(CHUNK).await.unwrap();
     assert_eq!((check.step().await.unwrap(), check.step().await.unwrap()), (3000, 0));
+    assert_eq!(syncs_since(&rig, &before), [sync_points::IN_ORDER], "the row is written anew");
+    holds(&store, CHUNK, &bytes).await.unwrap();
     drop((check, store));
     damage(&rig, CHUNK, 1000);
     let store = rig.start().await;

@@ -94,7 +94,12 @@ pub(super) async fn whole(
     let Some(peer) = Peer::behind(context, permitted) else {
         return Ok(Vec::new());
     };
-    let (conn, receipts) = converse(context, &peer, permitted, Ask::Whole(data, crc)).await?;
+    // Over all of it, connecting too: each member has answered before the one that waits for it gives up, and names its culprit.
+    let asking = converse(context, &peer, permitted, Ask::Whole(data, crc));
+    let (conn, receipts) = match timeout(&*peer.world.clock, peer.deadline, asking).await {
+        Ok(written) => written?,
+        Err(late) => return Err(peer.broken(&late.to_string())),
+    };
     context.members.put(context.world.clock.now(), peer.server, peer.address, conn);
     Ok(receipts)
 }
@@ -111,13 +116,9 @@ enum Ask<'a> {
 impl Ask<'_> {
     /// The receipts of a chunk that was written.
     async fn of(self, peer: &Peer, permitted: &Permitted, conn: &mut Conn) -> Result<Vec<v1::Signed>, NotOpen> {
-        let (data, crc) = match self {
-            Ask::Open => return ask_to_open(peer, permitted, conn).await.map(|()| Vec::new()),
-            Ask::Whole(data, crc) => (data, crc),
-        };
-        match timeout(&*peer.world.clock, peer.deadline, ask_to_write(permitted, conn, data, crc)).await {
-            Ok(written) => written.map_err(NotOpen::Conn),
-            Err(late) => Err(NotOpen::Late(late)),
+        match self {
+            Ask::Open => ask_to_open(peer, permitted, conn).await.map(|()| Vec::new()),
+            Ask::Whole(data, crc) => ask_to_write(permitted, conn, data, crc).await.map_err(NotOpen::Conn),
         }
     }
 }

@@ -43,7 +43,8 @@ async fn carry_out(
     let state = WriteState::new(permitted.next.is_none());
     // Bounds what is held as well: one block each.
     let _entered = context.streams.enter(permitted.chunk, &state).map_err(own)?;
-    let data = receive(context, reader, &permitted, bytes, Crc32(crc)).await.map_err(own)?;
+    let received = state.unless_failed(receive(context, reader, &permitted, bytes, Crc32(crc))).await?;
+    let data = received.map_err(own)?;
     let here = async {
         let written = context.store.write_whole(permitted.chunk, permitted.limit_bytes, data.clone(), Crc32(crc)).await;
         let receipt = written.map_err(|error| own(error.into()))?;

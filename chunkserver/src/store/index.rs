@@ -208,6 +208,10 @@ impl Index {
         })
     }
 
+    pub(super) fn has_replicas(&self) -> Result<bool, KvError> {
+        Ok(!self.0.scan(REPLICAS, &[], None, 1)?.is_empty())
+    }
+
     /// The row of a chunk's bytes.
     pub(super) fn bytes(&self, chunk: ChunkId) -> Result<Option<Vec<u8>>, KvError> {
         self.0.get(BYTES, &chunk.0.to_be_bytes())

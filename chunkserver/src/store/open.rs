@@ -231,6 +231,12 @@ pub(super) fn bring_up(world: &World, found: Found<'_>) -> Result<(Dir, Meta, bo
     }
     let index = Index::open(&*world.kv, &dir::index_of(path)).map_err(|e| Trouble::Broken(e.to_string()))?;
     let mut meta = index.meta().map_err(|e| Trouble::Broken(e.to_string()))?;
+    if is_new && index.has_replicas().map_err(|e| Trouble::Broken(e.to_string()))? {
+        return Err(refused(
+            path,
+            "its index has chunks but there is no IDENTITY; put the file back, or move the whole directory away to give them up",
+        ));
+    }
     // What a first start that was cut off had begun goes on under its name, which the other rosters may have already.
     let begun = found.identity.map(|identity| identity.directory).or(meta.directory);
     let random = || uuid::Builder::from_random_bytes(world.random.next_u128().to_be_bytes()).into_uuid();

@@ -84,8 +84,11 @@ impl Shared {
         }
         if bytes == 0 {
             self.note_verified(replica, &inner);
-            if inner.record.in_index {
-                self.renew_row(replica, &inner)?;
+            // It is good all the same, and written anew the next time.
+            if inner.record.in_index
+                && let Err(error) = self.renew_row(replica, &inner)
+            {
+                tracing::warn!(chunk = %replica.chunk, %error, "a small chunk that was verified is not written anew");
             }
         } else {
             lock(&self.state).scrubbed += bytes;

@@ -330,3 +330,24 @@ async fn a_small_chunk_that_finds_the_disk_full_was_never_here() {
     let receipt = store.fence(CHUNK).await.unwrap();
     assert_eq!((receipt.length, receipt.restarted), (0, false));
 }
+
+/// There is no file that would tell that the directory has chunks.
+#[tokio::test]
+async fn s11_a_directory_of_small_chunks_only_is_not_begun_anew_without_its_identity() {
+    let rig = Rig::new(15);
+    let store = rig.start().await;
+    let bytes = small(CHUNK, 3000);
+    sealed_whole(&store, CHUNK, &bytes).await;
+    let server = store.identity().server;
+    drop(store);
+    rig.machine.kill();
+    let (identity, aside) = (std::path::Path::new("/a/IDENTITY"), std::path::Path::new("/away"));
+    rig.disk().mount().rename(identity, aside).unwrap();
+    let refused = rig.try_start().await.err().unwrap();
+    assert!(refused.to_string().contains("no IDENTITY"), "{refused}");
+    rig.machine.kill();
+    rig.disk().mount().rename(aside, identity).unwrap();
+    let store = rig.start().await;
+    assert_eq!(store.identity().server, server);
+    holds(&store, CHUNK, &bytes).await.unwrap();
+}

@@ -55,7 +55,8 @@ impl Shared {
     pub(super) fn keep_bytes(&self, replica: &Replica, file: &[u8]) -> Result<(), StoreError> {
         let disk = &*self.world.disk;
         self.keep_as(replica, file.len() as u64, |to| {
-            let written = disk.open(to, OpenMode::CreateNew).and_then(|kept| kept.write_all_at(file, 0));
+            // One that is there already is somebody else's.
+            let written = disk.open(to, OpenMode::CreateNew)?.write_all_at(file, 0);
             if written.is_err() {
                 // A part of it would be in the way of the next one.
                 drop(disk.remove_file(to));

@@ -157,8 +157,8 @@ impl Shared {
         }
     }
 
-    /// Writes the row of a replica that was just verified anew. Blob files go when nothing in them is left, so that what was removed
-    /// takes room for as long as scrubbing takes to come around, and no longer.
+    /// Writes the row of a replica that was just verified anew. A blob file goes once a compaction has dropped the last key that
+    /// named something in it: so a few rows that stay do not keep for ever the room of those beside them that were removed.
     pub(super) fn renew_row(&self, replica: &Replica, inner: &Inner) -> Result<(), StoreError> {
         let Ok(row) = self.read_row(replica) else { return Ok(()) };
         // Verified bytes only, also if the medium gives others now: that is for the next look.

@@ -25,7 +25,8 @@ pub(crate) fn classify(path: &Path, kind: ErrorKind, message: &str) -> KvError {
     failed(path, message)
 }
 
-/// The same of a read: what the medium does not give back is as good as damaged.
+/// The same of a read of a value that is kept apart: what the medium does not give back is as good as damaged, and others may
+/// be good.
 pub(crate) fn read_error(path: &Path, error: &Error) -> KvError {
     classify_read(path, error.kind(), error.as_ref())
 }

@@ -56,6 +56,7 @@ pub(crate) struct Store {
     path: PathBuf,
     db: DB,
     gaps: Gaps,
+    apart: &'static [Space],
 }
 
 impl Store {
@@ -74,7 +75,7 @@ impl Store {
             ColumnFamilyDescriptor::new(name, options)
         });
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| kv_error(path, &e))?;
-        Ok(Store { path: path.to_owned(), db, gaps: Gaps::default() })
+        Ok(Store { path: path.to_owned(), db, gaps: Gaps::default(), apart: tune.apart })
     }
 
     fn family(&self, space: Space) -> Result<&ColumnFamily, KvError> {
@@ -132,7 +133,10 @@ fn plain((key, value): RawPair) -> Pair {
 
 impl Kv for Store {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get_cf(self.family(space)?, key).map_err(|e| read_error(&self.path, &e))
+        self.db.get_cf(self.family(space)?, key).map_err(|e| match self.apart.contains(&space) {
+            true => read_error(&self.path, &e),
+            false => self.error(&e),
+        })
     }
 
     fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, KvError> {
